@@ -24,7 +24,7 @@ func TestNobodyPlaysBitrix24ByHand(t *testing.T) {
 		"rest/coalescer_failure_test.go": "a response without an end",
 		// It passes on the answers of a portal of eventtest, late or not at all.
 		"offline/modelprocess_test.go":      "a caller with faults",
-		"offline/fleetend_internal_test.go": "a turn's last moment, which needs the package's own functions",
+		"offline/fleetturn_internal_test.go": "a turn's last moment, which needs the package's own functions",
 	}
 	seen := map[string]bool{}
 	err := filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {

@@ -28,43 +28,44 @@ type Consumer struct {
 
 // NewConsumer returns a consumer of the queue that c's application has on c's portal. h is usually
 // an [event.Mux], the same that serves online deliveries. It starts nothing; see [Consumer.Run] and
-// [Consumer.Drain].
-func NewConsumer(c event.Caller, h event.Handler, opts ...Option) (*Consumer, error) {
+// [Consumer.Drain]. An error matches [ErrConfig], and also [ErrIdentity] if c belongs to another
+// application or portal than the options name.
+func NewConsumer(c event.Caller, h event.Handler, opts ...ConsumerOption) (*Consumer, error) {
 	switch {
 	case typednil.Is(c):
-		return nil, errors.New("offline: NewConsumer with a nil caller")
+		return nil, misconfigured("NewConsumer with a nil caller")
 	case typednil.Is(h):
-		return nil, errors.New("offline: NewConsumer with a nil handler")
+		return nil, misconfigured("NewConsumer with a nil handler")
 	}
-	cfg, err := collect(consumerDefaults(), opts)
+	cfg, err := configure(consumerDefaults(), opts, ConsumerOption.applyToConsumer)
 	if err != nil {
 		return nil, err
 	}
 	cfg.handle = h.HandleEvent
 	if cfg.clientID, cfg.memberID, err = identify(c, cfg.clientID, cfg.memberID); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	if err := cfg.identifiable(); err != nil {
 		return nil, err
 	}
 	cfg.connect(cfg.workers, cfg.workers, consumerMemory)
 	consumer := &Consumer{cfg: &cfg, signal: make(chan struct{}, 1)}
-	consumer.engine = newEngine(&cfg, c.Call, cfg.clientID, cfg.memberID, consumer.takeTurn)
+	consumer.engine = newEngine(&cfg, c.Call, cfg.clientID, cfg.memberID, consumer.signalTurn)
 	return consumer, nil
 }
 
 // Run works the queue until ctx ends, and then returns nil. It first finishes what an earlier
 // process left reserved. Errors that may pass, of the network or of the portal, are logged, and the
-// call is made again later. An error that waiting does not help ends Run:
+// call is made again later. A permanent error ends Run:
 // [ErrExtendedModeRequired], [ErrConnectorRefused], [ErrAccessDenied], [ErrWrongAuthType],
 // [ErrBadResponse], [ErrIdentity], [ErrSpool], [ErrSpoolOwner], [ErrSpoolInUse], or the caller's
-// error for anything else that the portal refuses for good, such as a revoked token. Run may be
+// error for anything else that the portal refuses for good, for example a revoked token. Run may be
 // called again after it returned.
 //
-// When ctx ends, Run reserves nothing more and starts no handler. Handlers that run may finish
-// within the grace period ([WithGrace]); then their contexts end with the cause [ErrStopped]. Run
-// waits until they have returned. It clears what was finished, which takes ten seconds at most, and
-// leaves the rest reserved for the next start.
+// When ctx ends, Run reserves nothing more and starts no more handlers. Handlers that run may
+// finish within the grace period ([WithGrace]). Then their contexts end with the cause
+// [ErrStopped]. Run waits until they have returned. It clears what was finished, which takes ten
+// seconds at most, and leaves the rest reserved for the next start.
 //
 // The contexts of handlers have the values of ctx, but do not end with it.
 //
@@ -87,7 +88,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 // does and returns an error that wraps the cause of ctx. If another owner has the lease, it returns
 // [ErrLeaseHeld].
 //
-// Records that wait for their next attempt are waited for. While event.offline.list fails, Drain
+// Drain also waits for records that wait for their next attempt. While event.offline.list fails, it
 // does not end, because it cannot know what an earlier process left.
 func (c *Consumer) Drain(ctx context.Context) error {
 	err := c.work(ctx, true)
@@ -97,7 +98,7 @@ func (c *Consumer) Drain(ctx context.Context) error {
 	return err
 }
 
-// WakeFor calls [Consumer.Wake] when d is proven to come from the consumer's application on its
+// WakeFor calls [Consumer.Wake] if d is proven to come from the consumer's application on its
 // portal, and reports whether it did. Call it from a handler of [event.OnOfflineEvent]; see
 // [Fleet.WakeFor].
 func (c *Consumer) WakeFor(d *event.Delivery) bool {
@@ -108,10 +109,10 @@ func (c *Consumer) WakeFor(d *event.Delivery) bool {
 	return true
 }
 
-// Wake makes the consumer ask the queue now when it waits for its next turn. It never blocks. A
-// wait after an error of the portal is not cut short. If another process holds the lease of the
-// queue, that one is woken through the [Leaser], with the default of [WithLeaseTTL] within four
-// seconds or so. For an event of the portal use [Consumer.WakeFor].
+// Wake makes the consumer ask the queue now if it waits for its next turn. It never blocks. It does
+// not shorten a wait after an error of the portal. If another process holds the lease of the
+// queue, Wake wakes that one through the [Leaser], with the default of [WithLeaseTTL] within about
+// four seconds. For an event of the portal use [Consumer.WakeFor].
 func (c *Consumer) Wake() {
 	c.wakeHere()
 	if k := c.keeper.Load(); k != nil && !k.Holds(c.leaseName()) {
@@ -121,7 +122,7 @@ func (c *Consumer) Wake() {
 
 func (c *Consumer) wakeHere() {
 	c.engine.wake()
-	c.takeTurn()
+	c.signalTurn()
 }
 
 // RetryParked makes the consumer try the parked records now, each once, instead of at the next
@@ -129,19 +130,19 @@ func (c *Consumer) wakeHere() {
 // anyway.
 func (c *Consumer) RetryParked() { c.engine.retryParked() }
 
-// takeTurn ends the wait for the next turn.
-func (c *Consumer) takeTurn() {
+// signalTurn ends the wait for the next turn.
+func (c *Consumer) signalTurn() {
 	select {
 	case c.signal <- struct{}{}:
 	default: // a signal is pending
 	}
 }
 
-// Stats returns what the consumer did so far.
+// Stats returns what the consumer has done since it was made.
 func (c *Consumer) Stats() Stats { return c.engine.meter.read() }
 
-// work is the loop behind Run and Drain. It returns nil when a drained queue is empty, and
-// otherwise an error: that of ctx if ctx ended.
+// work does what Run and Drain have in common. It returns nil if drain is true and the queue is
+// empty, and otherwise an error: that of ctx if ctx has ended.
 func (c *Consumer) work(ctx context.Context, drain bool) error {
 	if !c.running.CompareAndSwap(false, true) {
 		return ErrRunning
@@ -149,24 +150,24 @@ func (c *Consumer) work(ctx context.Context, drain bool) error {
 	defer c.running.Store(false)
 	defer c.cfg.dispatcher.Dismiss()
 	if c.cfg.leaser != nil {
-		return c.leased(ctx, drain)
+		return c.workLeased(ctx, drain)
 	}
-	return c.stint(ctx, drain, func() {})
+	return c.workUntil(ctx, drain, func() {})
 }
 
-// stint works the queue from a start to a stop. It calls check before each turn.
-func (c *Consumer) stint(ctx context.Context, drain bool, check func()) error {
+// workUntil works the queue from a start to a stop, until ctx ends or a drained queue is empty. It
+// calls check before each turn.
+func (c *Consumer) workUntil(ctx context.Context, drain bool, check func()) error {
 	c.engine.start(ctx)
-	err := c.turns(ctx, drain, check)
-	// What could not be settled is remembered, and made good by the next start of whichever
-	// process.
+	err := c.takeTurns(ctx, drain, check)
+	// Other errors do not matter: the next start, of any process, finishes what could not be sent.
 	if lost := c.engine.stop(ctx, func(send func()) { send() }); errors.Is(lost, ErrSpool) {
 		return lost
 	}
 	return err
 }
 
-func (c *Consumer) turns(ctx context.Context, drain bool, check func()) error {
+func (c *Consumer) takeTurns(ctx context.Context, drain bool, check func()) error {
 	for ctx.Err() == nil {
 		check()
 		wait, err := c.engine.turn(ctx)
@@ -181,14 +182,14 @@ func (c *Consumer) turns(ctx context.Context, drain bool, check func()) error {
 		case drain && c.engine.drained():
 			return nil
 		case wait > 0:
-			c.rest(ctx, wait)
+			c.wait(ctx, wait)
 		}
 	}
 	return ctx.Err()
 }
 
-// rest waits until the queue is due, or something wakes the consumer.
-func (c *Consumer) rest(ctx context.Context, d time.Duration) {
+// wait waits for d, or until something wakes the consumer.
+func (c *Consumer) wait(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
@@ -202,8 +203,8 @@ func (c *Consumer) leaseName() string {
 	return identity{clientID: c.cfg.clientID, memberID: c.cfg.memberID, connector: c.cfg.connector}.leaseName()
 }
 
-// leased works the queue while the lease is held, and waits for the lease otherwise.
-func (c *Consumer) leased(ctx context.Context, drain bool) error {
+// workLeased works the queue while it holds the lease, and otherwise waits for the lease.
+func (c *Consumer) workLeased(ctx context.Context, drain bool) error {
 	k := lease.Start(ctx, lease.Config{
 		Leaser: c.cfg.leaser,
 		TTL:    c.cfg.leaseTTL,
@@ -221,7 +222,7 @@ func (c *Consumer) leased(ctx context.Context, drain bool) error {
 		switch {
 		case len(leases) > 0:
 			waiting = false
-			if err := c.holding(ctx, leases[0], drain); !errors.Is(err, ErrLeaseLost) {
+			if err := c.workUnder(ctx, leases[0], drain); !errors.Is(err, ErrLeaseLost) {
 				return err
 			}
 			c.engine.log(ctx, slog.LevelWarn, "offline queue: the lease was lost; going on when it is back")
@@ -238,9 +239,9 @@ func (c *Consumer) leased(ctx context.Context, drain bool) error {
 	}
 }
 
-// holding works the queue under a lease, which the keeper releases when it is stopped. It returns
-// ErrLeaseLost if the lease was lost before that.
-func (c *Consumer) holding(ctx context.Context, l *lease.Lease, drain bool) error {
+// workUnder works the queue while l is valid. It returns ErrLeaseLost if l was lost. The keeper
+// releases l when it stops.
+func (c *Consumer) workUnder(ctx context.Context, l *lease.Lease, drain bool) error {
 	working, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	lose := func() {
@@ -260,7 +261,7 @@ func (c *Consumer) holding(ctx context.Context, l *lease.Lease, drain bool) erro
 		case <-stopped:
 		}
 	}()
-	err := c.stint(working, drain, func() {
+	err := c.workUntil(working, drain, func() {
 		if !l.Valid() { // the machine slept
 			lose()
 		}

@@ -147,105 +147,10 @@ func TestConsumerWorksOnObjectsAtTheSameTime(t *testing.T) {
 	together.Add(3)
 	f.drain(func(context.Context, *event.Delivery) error {
 		together.Done()
-		together.Wait() // passes only where all three are handled at once
+		together.Wait() // passes only if all three are handled at once
 		return nil
 	}, offline.WithWorkers(3))
 	require.Empty(t, f.OfflineRows())
-}
-
-// joined is the outcome of handlers that share a record.
-func joined(errs ...error) func(int) error {
-	hs := make([]event.Handler, len(errs))
-	for i, err := range errs {
-		hs[i] = event.HandlerFunc(func(context.Context, *event.Delivery) error { return err })
-	}
-	h := event.Join(hs...)
-	return func(int) error { return h.HandleEvent(context.Background(), &event.Delivery{}) }
-}
-
-func TestConsumerOutcomes(t *testing.T) {
-	t.Parallel()
-	gone := fmt.Errorf("copy: %w", event.ErrGone)
-	soon := func(err error) error { return event.Retry(err, time.Millisecond) }
-	comment, err := event.Parse("", []byte("event=ONTASKCOMMENTADD&data[FIELDS_AFTER][ID]=0&data[FIELDS_AFTER][MESSAGE_ID]=48760&data[FIELDS_AFTER][TASK_ID]=7"))
-	require.NoError(t, err)
-	_, _, newCard := comment.FetchCall()
-	require.ErrorIs(t, newCard, event.ErrUnknown)
-	tests := []struct {
-		name     string
-		outcome  func(attempt int) error
-		attempts int
-		parked   bool
-	}{
-		{name: "done", outcome: func(int) error { return nil }, attempts: 1},
-		{name: "retried until done", outcome: func(n int) error {
-			if n < 3 {
-				return soon(errHandler)
-			}
-			return nil
-		}, attempts: 3},
-		{name: "retried until parked", outcome: func(int) error { return soon(errHandler) }, attempts: 3, parked: true},
-		{name: "dropped", outcome: func(int) error { return final(errHandler) }, attempts: 1, parked: true},
-		{name: "unreadable payload", outcome: func(int) error { return fmt.Errorf("x: %w", event.ErrMalformed) }, attempts: 1, parked: true},
-		{name: "gone", outcome: func(int) error { return fmt.Errorf("x: %w", event.ErrGone) }, attempts: 1},
-		{name: "no method in the catalogue", outcome: func(int) error { return fmt.Errorf("x: %w", event.ErrUnknown) }, attempts: 1, parked: true},
-		{name: "a comment of the new task card", outcome: func(int) error { return fmt.Errorf("x: %w", newCard) }, attempts: 1},
-		{name: "perhaps not visible", outcome: func(int) error { return fmt.Errorf("x: %w", event.ErrNotVisible) }, attempts: 1, parked: true},
-		{name: "gone, marked as final", outcome: func(int) error { return event.Drop(event.ErrGone) }, attempts: 1},
-		{name: "gone for each of several", outcome: joined(gone, fmt.Errorf("x: %w", gone)), attempts: 1},
-		{name: "not there yet", outcome: func(n int) error {
-			if n < 3 {
-				return soon(event.ErrGone)
-			}
-			return nil
-		}, attempts: 3},
-		{name: "gone for one of several, another failed", outcome: func(n int) error {
-			if n < 2 {
-				return joined(soon(errHandler), gone)(n)
-			}
-			return nil
-		}, attempts: 2},
-		{name: "gone for one of several, another dropped", outcome: joined(final(errHandler), gone), attempts: 1, parked: true},
-		{name: "gone besides an error of the handler's own", outcome: func(n int) error {
-			if n < 2 {
-				return fmt.Errorf("x: %w", errors.Join(errHandler, gone))
-			}
-			return nil
-		}, attempts: 2},
-		{name: "panic", outcome: func(int) error { panic("boom") }, attempts: 1, parked: true},
-		{name: "panic with an error", outcome: func(int) error { panic(soon(errHandler)) }, attempts: 1, parked: true},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			f := newFixture(t)
-			f.change("UPDATE", 1, 2)
-			attempts := 0
-			c := f.drain(func(_ context.Context, d *event.Delivery) error {
-				if dealID(t, d) == 2 {
-					return nil
-				}
-				attempts++ // one record, so one attempt at a time
-				return tt.outcome(attempts)
-			}, offline.WithMaxAttempts(3))
-			require.Equal(t, tt.attempts, attempts)
-			s := c.Stats()
-			require.EqualValues(t, tt.attempts-1, s.Retries)
-			require.Zero(t, s.Abandoned)
-			rows := f.OfflineRows()
-			if !tt.parked {
-				require.Empty(t, rows)
-				require.EqualValues(t, 2, s.Cleared)
-				return
-			}
-			require.Len(t, rows, 1, "the other record is done")
-			require.True(t, rows[0].Error)
-			require.Empty(t, rows[0].ProcessID)
-			require.EqualValues(t, 1, s.Parked)
-			require.EqualValues(t, 1, s.Handled)
-			require.EqualValues(t, 1, s.Cleared)
-		})
-	}
 }
 
 func TestConsumerGoesOnAfterAnObjectsFailure(t *testing.T) {
@@ -293,30 +198,6 @@ func (f *fixture) bindRaw(name string) {
 	require.NoError(f.t, f.api.Call(f.t.Context(), "event.bind", map[string]any{"event": name, "event_type": "offline"}, nil))
 }
 
-// A record that another process finished in the meantime must not be parked: the portal would
-// delete the newer change of its object.
-func TestConsumerDoesNotParkWhatIsGone(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t)
-	q := f.queue()
-	f.change("UPDATE", 1)
-	calls := 0
-	c := f.drain(func(ctx context.Context, d *event.Delivery) error {
-		if calls++; calls > 1 {
-			return nil
-		}
-		if err := q.Clear(ctx, d.ProcessID, d.MessageID); err != nil { // by the other process
-			return err
-		}
-		f.change("UPDATE", 1)
-		return final(errHandler)
-	})
-	require.Equal(t, 2, calls, "the newer change reached the handler")
-	require.Empty(t, f.OfflineRows())
-	require.Zero(t, f.CallCount("event.offline.error"))
-	require.Zero(t, c.Stats().Parked)
-}
-
 func TestConsumerConnector(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
@@ -336,7 +217,7 @@ func TestConsumerMemberID(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		caller event.Caller
-		opt    offline.Option
+		opt    offline.ConsumerOption
 		want   string
 	}{
 		{"from the caller", f.api, nil, f.MemberID()},
@@ -355,17 +236,22 @@ func TestConsumerMemberID(t *testing.T) {
 	}
 }
 
-func TestConsumerEndsOnWhatWaitingCannotMend(t *testing.T) {
+func TestConsumerEndsOnPermanentErrors(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name   string
 		opts   []eventtest.Option
-		mine   offline.Option
+		mine   offline.ConsumerOption
 		client func(*fixture) event.Caller
 		want   error
 	}{
 		{name: "no extended mode", opts: []eventtest.Option{eventtest.WithoutExtendedOffline()}, want: offline.ErrExtendedModeRequired},
-		{name: "no connectors", opts: []eventtest.Option{eventtest.WithoutConnectors()}, mine: offline.WithConnector("erp"), want: offline.ErrConnectorRefused},
+		{
+			name: "no connectors",
+			opts: []eventtest.Option{eventtest.WithoutConnectors()},
+			mine: offline.WithConnector("erp"),
+			want: offline.ErrConnectorRefused,
+		},
 		{
 			name: "no administrator", want: offline.ErrAccessDenied,
 			client: func(f *fixture) event.Caller { return f.as(f.AddUser(eventtest.User{Name: "Bob"})) },
@@ -396,6 +282,19 @@ func TestConsumerEndsOnWhatWaitingCannotMend(t *testing.T) {
 			require.Len(t, f.OfflineRows(), 1, "nothing is lost")
 		})
 	}
+}
+
+// A consumer that ended because of the portal's plan reserves again once the plan has changed.
+func TestConsumerRunsAgainOnALargerPlan(t *testing.T) {
+	t.Parallel()
+	f := withoutReservations(t)
+	f.change("UPDATE", 1)
+	var seen journal
+	c := newConsumer(t, f.api, seen.HandleEvent)
+	require.ErrorIs(t, c.Drain(t.Context()), offline.ErrExtendedModeRequired)
+	require.NoError(t, f.ChangeQuirks(func(m *eventtest.Quirks) { m.NoExtendedOffline = false }))
+	require.NoError(t, c.Drain(t.Context()))
+	require.Equal(t, []string{"UPDATE 1"}, seen.entries())
 }
 
 func TestConsumerRunsOnce(t *testing.T) {
@@ -481,71 +380,12 @@ func TestConsumerLogsLines(t *testing.T) {
 
 func TestConsumerPrintsNoCredentials(t *testing.T) {
 	t.Parallel()
-	c := newConsumer(t, tap{Caller: newClient(t, eventtest.NewNetwork().Client(), credentials{token: "s3cr3t"}, "m")}, new(journal).HandleEvent)
+	c := newConsumer(
+		t,
+		tap{Caller: newClient(t, eventtest.NewNetwork().Client(), credentials{token: "s3cr3t"}, "m")},
+		new(journal).HandleEvent,
+	)
 	require.NotContains(t, fmt.Sprintf("%v %+v %#v", c, c, c), "s3cr3t")
-}
-
-func TestOptionsThatMakeNoSense(t *testing.T) {
-	t.Parallel()
-	none := unreachable(t)
-	h := event.HandlerFunc(func(context.Context, *event.Delivery) error { return nil })
-	tests := []struct {
-		name string
-		opt  offline.Option
-	}{
-		{"member", offline.WithMemberID("")},
-		{"application", offline.WithClientID("")},
-		{"batch", offline.WithBatchSize(0)},
-		{"workers", offline.WithWorkers(-1)},
-		{"no interval", offline.WithInterval(0, time.Second)},
-		{"short interval", offline.WithInterval(offline.MinInterval-1, time.Second)},
-		{"interval backwards", offline.WithInterval(time.Minute, time.Second)},
-		{"timeout", offline.WithHandlerTimeout(0)},
-		{"grace", offline.WithGrace(-time.Second)},
-		{"attempts", offline.WithMaxAttempts(0)},
-		{"parked interval", offline.WithParkedInterval(0)},
-		{"spool", offline.WithSpool("")},
-		{"no user", offline.WithIgnoredUsers(7, 0)},
-		{"silence", offline.WithStallAlert(-1, 0)},
-		{"logger", offline.WithLogger(nil)},
-		{"connector", offline.WithConnector(" erp")},
-	}
-	for _, tt := range tests {
-		_, err := offline.NewConsumer(none, h, tt.opt)
-		require.Error(t, err, tt.name)
-		_, err = offline.NewQueue(none, tt.opt)
-		require.Error(t, err, tt.name)
-	}
-	for _, opt := range []offline.Option{
-		offline.WithBatchSize(1), offline.WithWorkers(1), offline.WithInterval(offline.MinInterval, offline.MinInterval),
-		offline.WithHandlerTimeout(1), offline.WithGrace(0), offline.WithMaxAttempts(1), offline.WithParkedInterval(1),
-		offline.WithIgnoredUsers(1), offline.WithStallAlert(0, 0), offline.WithHooks(offline.Hooks{}), offline.WithLogger(slog.New(slog.DiscardHandler)),
-	} {
-		_, err := offline.NewConsumer(none, h, nil, opt)
-		require.NoError(t, err)
-		_, err = offline.NewQueue(none, opt)
-		require.Error(t, err, "an option of the consumer")
-	}
-	for _, opt := range []offline.Option{nil, offline.WithConnector(""), offline.WithMemberID("m"), offline.WithClientID("app.1")} {
-		_, err := offline.NewConsumer(none, h, opt)
-		require.NoError(t, err)
-		_, err = offline.NewQueue(none, opt)
-		require.NoError(t, err)
-	}
-	_, err := offline.NewQueue(none, offline.WithMemberID("another"))
-	require.ErrorIs(t, err, offline.ErrIdentity)
-	_, err = offline.NewQueue(nil)
-	require.Error(t, err)
-	_, err = offline.NewQueue((*requests)(nil))
-	require.Error(t, err)
-	_, err = offline.NewConsumer(nil, h)
-	require.Error(t, err)
-	_, err = offline.NewConsumer(none, nil)
-	require.Error(t, err)
-	_, err = offline.NewConsumer(none, event.HandlerFunc(nil))
-	require.Error(t, err)
-	_, err = offline.NewConsumer(none, (*event.Mux)(nil))
-	require.Error(t, err)
 }
 
 // TestMisfits: one odd field does not lose the record.

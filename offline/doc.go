@@ -1,6 +1,6 @@
 // Package offline works the queue of offline events: changes that a Bitrix24 portal keeps until an
-// application fetches them. Online deliveries are sent once and never again. Here nothing is lost
-// while the application is down, and no public address is needed.
+// application fetches them. A portal sends online deliveries once and never again. With the queue,
+// nothing is lost while the application is down, and no public address is needed.
 //
 //	mux := event.NewMux()
 //	event.On(mux, event.OnCrmDealUpdate, func(ctx context.Context, d *event.Delivery, e event.CRMEntity) error {
@@ -30,7 +30,7 @@
 // At least once. A record leaves the queue after its handler succeeded, and not before. A process
 // that dies, or a portal that does not respond, makes the next start handle again what was finished
 // since the last request that cleared records. That is five seconds' worth at most while the portal
-// responds. Handlers must bear repetition, and one that reads the object's present state does.
+// responds. Handlers must tolerate repetition. One that reads the object's present state does.
 //
 // A set, not a log. However often an object changes while its record waits, there is one record for
 // its addition, one for all its updates and one for its deletion. Each says that something
@@ -41,20 +41,19 @@
 // record is tried later than newer ones, and while event.offline.list fails, the records of an
 // earlier process come later than new ones. Records that are about no object have no order.
 //
-// Objects do not wait for each other. Up to [WithWorkers] objects are worked at the same time, and
-// more records are reserved while handlers run. A record that waits for its next attempt holds up
-// the later records of its object, and no worker. A slow handler holds up its object and keeps one
-// worker.
+// Objects do not wait for each other. Up to [WithWorkers] objects are handled at the same time, and
+// more records are reserved while handlers run. A record that waits for its next attempt blocks the
+// later records of its object, and no worker. A slow handler blocks its object and one worker.
 //
 // # When records are reserved
 //
-// Records are reserved when fewer objects are ready or running than there are workers, and have
-// been so for a second, or as soon as everything is finished. While records are in work,
-// reservations are half a second apart at least. After one that found less than it asked for, the
-// next waits for the first time of [WithInterval] too, five seconds at most, unless everything is
-// finished sooner. Nothing is reserved while all workers are busy. So a handler that never returns,
-// in as many objects as there are workers, stops the queue: handlers must return when their context
-// ends, see [WithHandlerTimeout].
+// Records are reserved when for a second fewer objects were ready or running than there are
+// workers, or as soon as everything is finished. While records are in work, reservations are half a
+// second apart at least. After one that found less than it asked for, the next waits for the first
+// time of [WithInterval] too, five seconds at most, unless everything is finished sooner. Nothing
+// is reserved while all workers are busy. So if handlers of as many objects as there are workers
+// never return, the queue stops. Handlers must return when their context ends; see
+// [WithHandlerTimeout].
 //
 // Reservations begin with 50 records. They double up to [WithBatchSize] while they come back full
 // and workers are free again within 10 seconds, and they are halved when that takes more than 20.
@@ -63,17 +62,17 @@
 // ([WithInterval]).
 //
 // Memory is bounded. A consumer reserves nothing more while its records in work take more than 48
-// MiB, those that wait for another attempt or to be parked included: three quarters of 64 MiB. The
+// MiB, three quarters of 64 MiB. Records that wait for another attempt or to be parked count. The
 // records of a fleet share 256 MiB, and a portal may have at most three times what is free, so that
-// one portal leaves the others some. A usual record takes one or two KiB. At the bound the rest
-// waits in the portal's queue. Handlers, acks and parked records go on. The bound is looked at
-// before a request is made, so what it returns comes on top.
+// one portal leaves some to the others. A usual record takes one or two KiB. At the bound the rest
+// waits in the portal's queue. Handlers, acks and parked records go on. The bound is checked before
+// a request is made, so what the request returns comes on top.
 //
 // # Failures
 //
-// A record whose handler fails is tried again after about 1, 2, 4, 8 and up to 30 seconds, or when
-// [event.Retry] says, however long that is, [WithMaxAttempts] times in all. What happens then
-// depends on the last error:
+// A record whose handler fails is tried again after about 1, 2, 4, 8 and up to 30 seconds, or after
+// the time that [event.Retry] names, however long. It is tried [WithMaxAttempts] times in all. What
+// happens then depends on the last error:
 //
 //	event.Drop                        the record is cleared: Hooks.Dropped, Stats.Dropped
 //	event.ErrGone                     the record is cleared: there is nothing left to do
@@ -83,15 +82,16 @@
 //	out of attempts                   the record is parked
 //	the record cannot be read         it is parked without an attempt: Record.Err
 //
-// An error is permanent if it has a method Permanent() bool that returns true, as the errors of
-// packages rest and oauth have, and that of a payload without the ID of its object. If an error
-// joins several, all of them must agree. The error of [event.Fetch] for a comment of the new task
-// card, which no method reads, clears the record like ErrGone, with a warning in the log.
+// An error is permanent if it has a method Permanent() bool that returns true. Errors of packages
+// rest and oauth have this method, and so has the error of a payload without the ID of its object.
+// If an error joins several, all of them must agree. The error of [event.Fetch] for a comment of
+// the new task card, which no method reads, clears the record like ErrGone, with a warning in the
+// log.
 //
 // [event.Drop] ends a record for good. Other permanent errors park it, because a later version of
-// the program, or other rights, may make a difference. So may a handler for an event that none
-// takes: after a deployment that binds a new event, the old program may meet its first records. The
-// log names each such event once, as an error. Register a handler with [event.Mux.Unhandled] to
+// the program, or other rights, may make a difference. So may a handler for an event that has none:
+// after a deployment that binds a new event, the old program may get its first records. The log
+// names each of these events once, as an error. Register a handler with [event.Mux.Unhandled] to
 // clear these records instead.
 //
 // # Parked records
@@ -100,7 +100,7 @@
 // makes sure that the reservation still holds it.
 //
 // Parked records are tried at each start, ten minutes after the last pass over them
-// ([WithParkedInterval]), and when the program calls [Consumer.RetryParked] or [Fleet.RetryParked].
+// ([WithParkedInterval]), and if the program calls [Consumer.RetryParked] or [Fleet.RetryParked].
 // A pass makes one attempt for each change, however many rows the portal has of it, and uses the
 // newest row. When the handler succeeds, all rows of the change are cleared. When it fails, all but
 // the newest are cleared. A pass uses a quarter of the workers at most, so parked records that hang
@@ -113,21 +113,20 @@
 //
 // # Recovery
 //
-// The consumer looks for records that a reservation holds and that it does not know: at each start,
-// after a reservation whose response did not arrive, and every five minutes together with another
-// request. It handles them before newer ones. Nothing is kept on disk for this, and no plan is
-// needed.
+// The consumer looks for records that are reserved and that it does not know: at each start, after
+// a reservation whose response did not arrive, and every five minutes together with another
+// request. It handles them before newer ones. This needs nothing on disk, and works on every plan.
 //
-// The look is a call of event.offline.list. If that method fails while others work, only what needs
-// it waits: the records of an earlier process, the parking of records, and parked records. New
-// records are handled meanwhile. [Consumer.Drain] does not end before the method works again. See
+// It calls event.offline.list for that. If this method fails while others work, only what needs it
+// waits: the records of an earlier process, the parking of records, and parked records. New records
+// are handled meanwhile. [Consumer.Drain] does not end before the method works again. See
 // [StallNoList].
 //
 // # One consumer for each queue
 //
-// A queue is that of an application, on a portal, for a connector. Two consumers of one queue that
-// share no [Leaser] take each other's reservations for those of a process that died. They handle
-// records twice, at the same time, and neither order nor the number of attempts holds.
+// An application has one queue on each portal for each connector. If two consumers of one queue
+// share no [Leaser], they take each other's reservations for those of a process that died. They
+// handle records twice, at the same time, and neither the order nor the number of attempts holds.
 //
 // A record can also be lost then, see "What can be lost". The consumer looks for this after it has
 // parked records. If a record is not among the parked ones, another consumer has cleared it, and
@@ -139,16 +138,16 @@
 // lease. A fleet divides its portals into 256 shards with a lease each, and every process of the
 // fleet holds an equal part.
 //
-// A lease is renewed each fifth of its time to live ([WithLeaseTTL], 15 seconds). It counts as lost
-// a tenth of that time before the store lets others have it. The time is measured by the wall clock
-// and by the monotonic clock, and the shorter one counts. So a process that slept, or whose leaser
+// A lease is renewed five times in its time to live ([WithLeaseTTL], 15 seconds). It counts as lost
+// a tenth of that time before the store grants it to others. The time is measured by the wall clock
+// and by the monotonic clock, and the earlier end counts. So a process that slept, or whose leaser
 // hangs, stops in time. When a lease is lost, the contexts of running handlers end with the cause
 // [ErrLeaseLost], in every phase: also while a consumer stops, or while a shard passes to another
 // process. Finished records are cleared, and none is parked. Only a handler that goes on although
 // its context has ended can overlap with another process's.
 //
-// The shards of a process that ends or dies, and its part when one comes, are taken over within
-// seconds: after a death, within twenty seconds or so. A handler that goes on although its context
+// When a process starts or ends, shards move within seconds. After one died, they move within about
+// twenty seconds. A handler that goes on although its context
 // has ended keeps its own portal from moving, and its shard with it. The process goes on with the
 // other portals of that shard and hands over another shard instead.
 //
@@ -169,21 +168,21 @@
 //
 // # Plans that cannot reserve
 //
-// To reserve, the portal's plan needs the feature rest_offline_extended. Without it a consumer ends
-// with [ErrExtendedModeRequired], after it has finished what was reserved before. With [WithSpool]
-// it logs a warning and reads with deletion instead, which works on every plan. Each response is
-// written to the spool and synced before a record of it is handled. Every hour the consumer tries
-// whether the plan has changed.
+// Reservations need the feature rest_offline_extended of the portal's plan. Without it a consumer
+// ends with [ErrExtendedModeRequired], after it has finished what was reserved before. With
+// [WithSpool] it logs a warning and reads with deletion instead, which works on every plan. It
+// writes each response to the spool and syncs it before it handles a record of it. Every hour it
+// tries to reserve again, because plans change.
 //
-// A spool takes up to 100,000 records that are not finished; parked ones do not count. If the disk
-// fails, the records that it could not take are handled from memory, no more are taken from the
-// portal, and the log and [StallNoDisk] say so. The disk is tried again until it works.
+// A spool holds up to 100,000 records that are not finished; parked ones do not count. If the disk
+// fails, records that could not be written are handled from memory, no more are taken from the
+// portal, and the log and [StallNoDisk] report it. The disk is tried again until it works.
 //
 // # Loops
 //
-// An application that writes to what it listens to receives its own writes, and may respond to them
-// with others, forever. For offline events the portal hides from a binding what the application
-// itself writes under the binding's connector:
+// An application that changes the objects it listens to receives its own changes, and may respond
+// with others, forever. For offline events, the portal hides from a binding what the application
+// itself writes with the binding's connector:
 //
 //   - A write without auth_connector makes no record for a binding without a connector, and one for
 //     each binding with a connector.
@@ -194,20 +193,19 @@
 //
 // So an application with one integration needs no connector, and its own changes stay hidden. One
 // with several gives each a connector ([WithConnector], and auth_connector with its writes), if the
-// plan has the feature rest_auth_connector. Changes that are written in another way come back, for
-// example through a webhook. Then write with the application's token, or compare before you write,
-// or let a user of its own write and name that user in [WithIgnoredUsers]. Online events are not
-// hidden at all.
+// plan has the feature rest_auth_connector. Changes that are written in another way, for example
+// through a webhook, come back. Then write with the application's token, or compare before you
+// write, or let a technical user write and name that user in [WithIgnoredUsers]. Online events are
+// not hidden at all.
 //
 // # Requests
 //
-// A portal allows 2 requests a second, shared by all applications at one address. Finished records
-// are cleared in the request that reserves the next ones. Looks for the records of earlier
-// processes, for parked records and for the backlog join it too. So a reservation costs one
-// request, and one more for each five seconds that it takes; parking takes two. If the portal
-// refuses batches, the calls are made one by one. With 500 records in a reservation, this is a
-// hundredth of a request for each. With their objects, fetched through rest.Coalescer, it is three
-// hundredths.
+// A portal allows 2 requests a second, shared by all applications at one address. The request that
+// reserves records also clears finished ones, and looks for the records of earlier processes, for
+// parked records and for the backlog. So a reservation costs one request, and one more for each
+// five seconds that its records take; parking costs two. If the portal refuses batches, the calls
+// are made one by one. With 500 records in a reservation, this is a hundredth of a request for
+// each. With their objects, fetched through rest.Coalescer, it is three hundredths.
 //
 // # Many portals
 //
@@ -217,20 +215,19 @@
 // minutes. If that is too rare, bind [event.OnOfflineEvent] and call [Fleet.WakeFor] from its
 // handler.
 //
-// Package offlinetest has the tests that a leaser of one's own must pass.
+// Package offlinetest has tests for your own implementation of [Leaser].
 //
 // # Observation
 //
 // [Consumer.Stats] and [Fleet.Stats] count what happened. [WithHooks] reports it as it happens. A
-// portal that goes on failing, a queue that stays empty for longer than it should, a list that
-// fails and a disk that cannot be written are each a [Stall]; see [WithStallAlert].
+// [Stall] is a portal that goes on failing, a queue that stays empty for longer than it should, a
+// list that fails, or a disk that cannot be written; see [WithStallAlert].
 //
 // WARN and ERROR go to slog.Default unless [WithLogger] sets a logger. Parked and lost records and
-// silences are ERROR; portals that fail, dropped records and lost leases are WARN. Retries and
+// stalls are ERROR; portals that fail, dropped records and lost leases are WARN. Retries and
 // recovered records are INFO. Lines about a portal have the attribute member_id, if it is known,
-// those about a record also event, record_id and message_id. Nothing of a payload, and no address,
-// gets into errors or logs of this package. The text of a handler's error is logged, with tokens
-// removed.
+// those about a record also event, record_id and message_id. Errors and logs of this package hold
+// no payload and no address. The text of a handler's error is logged, with tokens removed.
 //
 // # What can be lost
 //
@@ -238,17 +235,17 @@
 //     ones.
 //   - Changes while the application is not installed completely or not paid for. The portal makes
 //     no records of them.
-//   - The application's own changes, as said under "Loops".
+//   - The application's own changes; see "Loops".
 //   - Records of ignored users, and what was merged into them; see [WithIgnoredUsers].
 //   - Records that a handler ends with [event.Drop] or [event.ErrGone].
 //   - On a plan that cannot reserve: a response that does not arrive; records that the disk could
 //     not take and that are not finished when the process stops or dies; and what cannot be read in
 //     a damaged file of the spool.
 //   - With two consumers of one queue that share no leaser: a change whose record one of them parks
-//     just after the other has cleared it. The record of a newer change is deleted then. The
-//     handler runs once more, as said above, unless the process dies before that. If all attempts
-//     of this run fail, nothing is left to park: Hooks.Dropped, Stats.Dropped.
-//   - What [Queue.Pop] returned and the program then did not finish.
+//     just after the other has cleared it. This deletes the record of a newer change. The handler
+//     runs once more (see "One consumer for each queue"), unless the process dies before that. If
+//     all attempts fail, nothing is left to park: Hooks.Dropped, Stats.Dropped.
+//   - What [Queue.Pop] returned and the program did not finish.
 //
 // # Concurrency
 //
@@ -261,19 +258,20 @@
 //	ErrConnectorRefused      the plan has no connectors
 //	ErrAccessDenied          the token is not an administrator's
 //	ErrWrongAuthType         the call came through an incoming webhook
-//	ErrBadResponse             the portal, or the caller, does not do what the method's documentation says
+//	ErrBadResponse           a response is not what the method's documentation says
+//	ErrConfig                NewQueue, NewConsumer, NewFleet: arguments or options that make no sense
 //	ErrProcessID             refused before calling: no reservation is named
 //	ErrNothingNamed          refused before calling: no record is named
 //	ErrMessageID             refused before calling: not 32 characters
 //	ErrRecordID              refused before calling: not positive
-//	ErrLimit                 refused before calling: less than one record asked for
+//	ErrLimit                 refused before calling: a limit below 1
 //	ErrFilter                refused before calling: the portal would refuse the filter or misread it
 //	ErrMemberID              no portal was named to a fleet
-//	ErrRunning               Run or Drain was called while one of them was at work
-//	ErrStopped               cause of a handler's context that ended with the grace period
+//	ErrRunning               Run or Drain was called while one of them was under way
+//	ErrStopped               cause of a handler's context: the grace period is over
 //	ErrLeaseHeld             Drain: another process works the queue
-//	ErrLeaseLost             cause of contexts that ended because the lease did
-//	ErrSpool                 the spool cannot be used, or records were lost because it could not be written
+//	ErrLeaseLost             cause of contexts: the lease was lost
+//	ErrSpool                 the spool cannot be used, or records are lost because it could not be written
 //	ErrSpoolOwner            the spool's folder is another queue's, or an older version's
 //	ErrSpoolInUse            another process has records in the spool
 //	ErrIdentity              the caller belongs to another application or portal

@@ -2,8 +2,6 @@ package offline
 
 import (
 	"context"
-	"errors"
-	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,15 +26,15 @@ const (
 //	        │ list    ─▶ orphans ──┤                              │
 //	        │         ─▶ parked ───┘                              │ finished
 //	        │ clear   ◀─ acks ──────┐                             │
-//	        │ error   ◀─ letters ───┴──── ledger ◀────────────────┘
+//	        │ error   ◀─ to park ───┴──── ledger ◀────────────────┘
 //	        └──────────────────────┘
 //
 // The next turn is due when workers have nothing left to start (slack), when acks have waited for
 // five seconds, and when an empty queue is to be asked again. Between turns the engine has no
 // goroutine and no timer, so that a process can have very many.
 //
-// One goroutine at a time may call turn, stop and start. The ledger, the meter and what mu guards
-// are also used by workers.
+// One goroutine at a time may call turn, stop and start. Workers also use the meter, the ledger,
+// the work and the atomic fields, which are safe for concurrent use.
 type engine struct {
 	cfg      *config // shared with other engines
 	clientID string  // of the application, for the proof of deliveries
@@ -44,31 +42,33 @@ type engine struct {
 	queue    Queue
 	meter    *meter
 	onSlack  func() // makes the owner take a turn soon; called by workers
-	woken    atomic.Bool
-	retry    atomic.Bool // parked records are to be tried now
 
-	pace    pacer
-	batches batching
-	lists   listing
-	reclaim reclaimer
-	parked  parkedPasses
-	journal *journal // nil without a spool
-	ledger  ledger
+	wakeWanted   atomic.Bool // the next turn is to ask the queue, even if it was found empty
+	parkedWanted atomic.Bool // the next turn is to try parked records
 
-	failing    backoff  // between failed requests
-	refused    error    // why the portal reserves nothing: its plan
-	unchecked  []Record // that were parked, and are still to be looked for
-	fresh      []*task  // reserved, and held back until orphans are found
-	stuck      bool     // records could not be cleared; before they are, nothing new is reserved
-	noResponse alarm
-	noRecord   alarm
-	measured   time.Time // when the backlog was measured last
+	sender     sender
+	reserve    reserver
+	orphans    orphanSearch
+	parked     parkedPasses
+	listing    listing
+	spool      *spoolState // nil without WithSpool
+	measuredAt time.Time   // when the backlog was measured last
 
-	mu       sync.Mutex
-	work     *dispatch.Portal // nil while nothing is in work
-	unleased bool             // the lease is lost
-	grace    *time.Timer      // ends the contexts of handlers; nil unless the engine stops
-	intake   context.Context  //nolint:containedctx // of the run: handlers start until it ends, and have its values
+	ledger      ledger
+	fresh       []*task  // reserved, and held back until orphans are found
+	unchecked   []Record // that were parked, and are still to be looked for
+	clearFailed bool     // records could not be cleared; before they are, nothing new is reserved
+
+	work work
+}
+
+// work is what an engine has in the dispatcher.
+type work struct {
+	mu         sync.Mutex
+	portal     *dispatch.Portal // nil while nothing is in work
+	leaseLost  bool
+	graceTimer *time.Timer     // ends the contexts of handlers; nil unless the engine stops
+	intake     context.Context //nolint:containedctx // of the run: handlers start until it ends, and have its values
 }
 
 // newEngine returns an engine that has not started.
@@ -79,47 +79,44 @@ func newEngine(cfg *config, call callFunc, clientID, memberID string, onSlack fu
 		memberID: memberID,
 		meter:    &meter{call: call},
 		onSlack:  onSlack,
-		failing:  backoff{shortest: minErrorWait, longest: maxErrorWait},
+		sender:   sender{backoff: backoff{shortest: minErrorWait, longest: maxErrorWait}},
+		reserve:  newReserver(cfg),
 	}
-	e.pace = newPacer(cfg)
 	if cfg.spoolDir != "" {
-		e.journal = new(journal)
+		e.spool = new(spoolState)
 	}
 	e.queue = Queue{call: e.meter.Call, connector: cfg.connector}
 	e.ledger.budget = cfg.budget
 	return e
 }
 
-// start makes the next turn begin as after a start of the process: with a look for what was
-// abandoned and for what is parked. Acks that a stopped engine could not send stay. Handlers start
-// until intake ends, and their contexts have its values.
+// start makes the next turn begin as after a start of the process: it looks for orphans and for
+// parked records. Acks that a stopped engine could not send are kept. Handlers start until intake
+// ends, and their contexts have its values.
 func (e *engine) start(intake context.Context) {
-	e.reclaim = reclaimer{due: true}
+	e.orphans = orphanSearch{due: true}
 	e.parked.reset()
-	e.pace.reset()
-	e.lists.reset()
-	e.failing.reset()
-	e.refused = nil
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.intake, e.unleased = intake, false
-	e.ungraceLocked()
+	e.reserve.reset()
+	e.listing.reset()
+	e.sender.backoff.reset()
+	e.work.begin(intake)
 }
 
 // wake makes the next turn ask the queue, even if it was found empty. It may be called at any time.
-func (e *engine) wake() { e.woken.Store(true) }
+func (e *engine) wake() { e.wakeWanted.Store(true) }
 
 // turn does the next piece of work for the queue: it sends acks and reserves records, in one
-// request, and passes records on to their handlers. It returns for how long the queue may be left
-// alone, 0 if there is more to do. After an error the time is for how long the portal should be; a
-// permanent one has none, and waiting does not help. Turns may come early.
+// request, and passes records on to their handlers. It returns how long the owner may wait before
+// the next turn, 0 if there is more to do. After an error that may pass, the owner should wait for
+// that long. A permanent error has no such time. Turns may come early.
 //
-// When ctx ends, no handler starts any more; those that run go on. After the last turn comes stop.
+// When ctx ends, no more handlers start, and those that run go on. After the last turn, the owner
+// calls stop.
 func (e *engine) turn(ctx context.Context) (time.Duration, error) {
 	if ctx.Err() != nil {
 		return 0, ctx.Err()
 	}
-	defer e.stopWith(ctx)()
+	defer e.stopWhenDone(ctx)()
 	err := e.step(ctx)
 	switch {
 	case permanent(err):
@@ -127,101 +124,84 @@ func (e *engine) turn(ctx context.Context) (time.Duration, error) {
 	case ctx.Err() != nil:
 		return 0, ctx.Err()
 	case err != nil:
-		return e.failing.next(), err
+		return e.sender.backoff.next(), err
 	default:
-		return e.pause(time.Now()), nil
+		return e.untilNextTurn(time.Now()), nil
 	}
 }
 
 func (e *engine) step(ctx context.Context) error {
 	now := time.Now()
-	if e.woken.Swap(false) {
-		e.pace.wake(now, e.ledger.idle())
+	if e.wakeWanted.Swap(false) {
+		e.reserve.wake(now, e.ledger.idle())
 	}
-	if err := e.openJournal(ctx); err != nil {
+	if err := e.openSpool(ctx); err != nil {
 		return err
 	}
-	if err := e.replay(ctx); permanent(err) {
+	if err := e.replaySpool(ctx); permanent(err) {
 		return err
 	}
-	e.parkedByTheClock(now)
-	e.pace.noteSlack(e.hasSlack(), now)
+	e.startParkedWhenDue(now)
+	e.reserve.noteSlack(e.hasSlack(), now)
 	var err error
-	if e.mustAsk(now) {
-		if err = e.ask(ctx, now); permanent(err) {
+	if e.mustRequest(now) {
+		if err = e.request(ctx, now); permanent(err) {
 			return err
 		}
 	}
 	if ctx.Err() == nil {
-		e.nextParked(ctx) // which are older
-		e.release()       //nolint:contextcheck // items have contexts of their own
+		e.advanceParked(ctx) // which are older
+		e.addFresh()         //nolint:contextcheck // items have contexts of their own
 	}
-	if flushed := e.flushJournal(ctx); permanent(flushed) {
+	if flushed := e.flushSpool(ctx); permanent(flushed) {
 		return flushed
 	}
-	e.rest()
-	if err == nil && e.refused != nil && e.settled() {
-		return e.refused
+	e.closeIdleWork()
+	if err == nil && e.reserve.planError != nil && e.holdsNothing() {
+		return e.reserve.planError
 	}
 	return err
 }
 
-// release passes fresh records on, unless orphans are looked for that come first.
-func (e *engine) release() {
-	if len(e.fresh) == 0 || e.reclaim.holdsBack(e.lists.ready(time.Now())) {
+// addFresh passes fresh records on to their handlers, unless the engine must look for orphans
+// first.
+func (e *engine) addFresh() {
+	if len(e.fresh) == 0 || e.orphans.holdsBack(e.listing.ready(time.Now())) {
 		return
 	}
-	e.add(e.fresh...)
+	e.addTasks(e.fresh...)
 	e.fresh = nil
 }
 
-// mustAsk reports whether there is anything to ask the portal, or to send to it.
-func (e *engine) mustAsk(now time.Time) bool {
+// mustRequest reports whether anything is due that needs a request.
+func (e *engine) mustRequest(now time.Time) bool {
 	switch {
-	case e.ledger.due(now), e.mustList(now):
+	case e.ledger.acksDue(now), e.mustList(now):
 		return true
 	default:
 		return e.mustReserve(now)
 	}
 }
 
-// mustList reports whether a list is due that is worth a request of its own.
+// mustList reports whether a list is due that deserves a request of its own.
 func (e *engine) mustList(now time.Time) bool {
-	return e.parkedReads(now) || (e.lists.ready(now) && (e.mustReclaim(now) || e.ledger.lettersDue(now)))
+	return e.mayReadParked(now) || (e.listing.ready(now) && (e.mustSeekOrphans(now) || e.ledger.parkingDue(now)))
 }
 
-// mustReclaim reports whether a look for orphans is worth a request of its own.
-func (e *engine) mustReclaim(now time.Time) bool { return e.reclaim.due && e.mayReclaim(now) }
-
-// mayReclaim reports whether orphans may be looked for, with a request that is made anyway. What is
-// found needs memory, and workers.
-func (e *engine) mayReclaim(now time.Time) bool {
-	return !now.Before(e.reclaim.next) && e.ledger.hasRoom() && e.hasSlack()
+// hasRoom reports whether more records may be read: workers have nothing to start, and there is
+// memory and, if records go there, room in the spool.
+func (e *engine) hasRoom() bool {
+	return e.hasHandlerRoom() && e.spoolHasRoom()
 }
 
-// mustReserve reports whether records are to be reserved.
-func (e *engine) mustReserve(now time.Time) bool {
-	due := !now.Before(e.pace.at()) || (!e.pace.empty && e.ledger.idle())
-	return due && e.mayReserve(now)
+// hasHandlerRoom reports the same for records that are in the spool already.
+func (e *engine) hasHandlerRoom() bool {
+	return len(e.fresh) == 0 && e.hasSlack() && e.ledger.hasRoom()
 }
-
-// mayReserve reports whether records may be reserved. If there are many orphans, these come first.
-func (e *engine) mayReserve(now time.Time) bool {
-	return e.refused == nil && e.room() && (!e.reclaim.reading() || !e.reclaim.holdsBack(e.lists.ready(now)))
-}
-
-// room reports whether more records may be taken in: workers have nothing to start, and there is
-// memory.
-func (e *engine) room() bool {
-	return e.hasPlace() && e.journalHasRoom()
-}
-
-// hasPlace reports the same of records that are in the spool already.
-func (e *engine) hasPlace() bool { return len(e.fresh) == 0 && e.hasSlack() && e.ledger.hasRoom() }
 
 // hasSlack reports whether fewer objects wait for a worker than may run.
 func (e *engine) hasSlack() bool {
-	work := e.portal()
+	work := e.currentWork()
 	if work == nil {
 		return true
 	}
@@ -229,27 +209,27 @@ func (e *engine) hasSlack() bool {
 	return d.Ready+d.Running < e.cfg.workers
 }
 
-// settled reports whether the engine holds no record.
-func (e *engine) settled() bool {
-	return e.ledger.empty() && len(e.fresh) == 0 && !e.reclaim.due && e.journalIsRead()
+// holdsNothing reports whether the engine holds no record.
+func (e *engine) holdsNothing() bool {
+	return e.ledger.empty() && len(e.fresh) == 0 && !e.orphans.due && e.spoolIsRead()
 }
 
-// drained reports whether the queue was empty when the last turn looked, but for parked records.
-func (e *engine) drained() bool { return e.pace.empty && e.settled() && !e.parked.running() }
+// drained reports whether the last turn found the queue empty, apart from parked records.
+func (e *engine) drained() bool { return e.reserve.empty && e.holdsNothing() && !e.parked.running() }
 
 // busy reports whether the engine has handlers that run, or anything to send.
 func (e *engine) busy() bool {
-	return !e.ledger.empty() || (e.journal != nil && e.journal.spool != nil)
+	return !e.ledger.empty() || (e.spool != nil && e.spool.journal != nil)
 }
 
-// pause returns for how long the queue may be left alone.
-func (e *engine) pause(now time.Time) time.Duration {
-	if e.mustAsk(now) || (len(e.fresh) > 0 && !e.reclaim.holdsBack(e.lists.ready(now))) {
+// untilNextTurn returns how long the owner may wait before the next turn.
+func (e *engine) untilNextTurn(now time.Time) time.Duration {
+	if e.mustRequest(now) || (len(e.fresh) > 0 && !e.orphans.holdsBack(e.listing.ready(now))) {
 		return 0
 	}
 	next := now.Add(e.cfg.maxInterval)
 	if e.mayReserve(now) {
-		next = e.pace.at()
+		next = e.reserve.reserveAt()
 	}
 	earlier := func(t time.Time) {
 		if !t.IsZero() && t.Before(next) {
@@ -259,35 +239,35 @@ func (e *engine) pause(now time.Time) time.Duration {
 	if !e.ledger.hasRoom() { // other queues may have the memory, and do not say when they give it back
 		earlier(now.Add(e.cfg.minInterval))
 	}
-	earlier(e.ledger.flushAt())
-	if e.lists.ready(now) {
-		earlier(e.ledger.lettersAt())
-		if e.reclaim.due && now.Before(e.reclaim.next) {
-			earlier(e.reclaim.next)
+	earlier(e.ledger.acksDueAt())
+	if e.listing.ready(now) {
+		earlier(e.ledger.parkingDueAt())
+		if e.orphans.due && now.Before(e.orphans.next) {
+			earlier(e.orphans.next)
 		}
-	} else if e.reclaim.due || (e.parked.running() && e.parked.reads()) || e.ledger.letterCount() > 0 {
-		earlier(e.lists.next())
+	} else if e.orphans.due || (e.parked.running() && e.parked.mayRead()) || e.ledger.toParkCount() > 0 {
+		earlier(e.listing.next())
 	}
-	if !e.room() && !e.parked.running() {
+	if !e.hasRoom() && !e.parked.running() {
 		earlier(e.parked.next)
 	}
-	earlier(e.journalAt())
+	earlier(e.spoolDueAt())
 	return max(0, next.Sub(now))
 }
 
-// add passes tasks on to their handlers.
-func (e *engine) add(tasks ...*task) {
+// addTasks passes tasks on to their handlers.
+func (e *engine) addTasks(tasks ...*task) {
 	if len(tasks) == 0 {
 		return
 	}
-	e.mu.Lock()
-	if e.work == nil {
-		e.work = e.cfg.dispatcher.Open(dispatch.Key{ClientID: e.clientID, MemberID: e.memberID}, dispatch.PortalOptions{
-			Front: e, Limit: e.cfg.workers, Misfits: e.misfits, OnSlack: e.onSlack, Intake: e.intake,
+	e.work.mu.Lock()
+	if e.work.portal == nil {
+		e.work.portal = e.cfg.dispatcher.Open(dispatch.Key{ClientID: e.clientID, MemberID: e.memberID}, dispatch.PortalOptions{
+			Front: e, Limit: e.cfg.workers, Misfits: e.reportMisfits, OnSlack: e.onSlack, Intake: e.work.intake,
 		})
 	}
-	work, values := e.work, context.WithoutCancel(e.intake)
-	e.mu.Unlock()
+	work, values := e.work.portal, context.WithoutCancel(e.work.intake)
+	e.work.mu.Unlock()
 	items := make([]*dispatch.Item, len(tasks))
 	for i, t := range tasks {
 		items[i] = t.item(values)
@@ -295,220 +275,58 @@ func (e *engine) add(tasks ...*task) {
 	work.Add(items...)
 }
 
-// portal returns what is in work, nil for nothing.
-func (e *engine) portal() *dispatch.Portal {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.work
+// currentWork returns the dispatcher's portal, or nil if nothing is in work.
+func (e *engine) currentWork() *dispatch.Portal {
+	e.work.mu.Lock()
+	defer e.work.mu.Unlock()
+	return e.work.portal
 }
 
-// rest lets go of the dispatcher's portal when nothing is in work.
-func (e *engine) rest() {
+// closeIdleWork closes the dispatcher's portal if nothing is in work.
+func (e *engine) closeIdleWork() {
 	if !e.ledger.idle() {
 		return
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.work != nil {
-		e.work.Close()
-		e.work = nil
+	e.work.mu.Lock()
+	defer e.work.mu.Unlock()
+	if e.work.portal != nil {
+		e.work.portal.Close()
+		e.work.portal = nil
 	}
-	e.ungraceLocked()
+	e.work.endGraceLocked()
 }
 
-// ungraceLocked ends the grace period, because no handler runs. e.mu is held.
-func (e *engine) ungraceLocked() {
-	if e.grace != nil {
-		e.grace.Stop()
-		e.grace = nil
-	}
+// begin begins work after a start of the engine.
+func (w *work) begin(intake context.Context) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.intake, w.leaseLost = intake, false
+	w.endGraceLocked()
 }
 
-// stopWith begins the stop when ctx ends. The function that it returns undoes that, or waits until
-// it has happened.
-func (e *engine) stopWith(ctx context.Context) (undo func()) {
-	begun := make(chan struct{})
-	cancel := context.AfterFunc(ctx, func() {
-		defer close(begun)
-		e.beginStop(ctx)
-	})
-	return func() {
-		if !cancel() {
-			<-begun
-		}
+// endGraceLocked ends the grace period, because no handler runs. w.mu must be held.
+func (w *work) endGraceLocked() {
+	if w.graceTimer != nil {
+		w.graceTimer.Stop()
+		w.graceTimer = nil
 	}
-}
-
-// beginStop starts no more handlers, and ends the contexts of those that run when the grace period
-// is over, or at once if the lease is lost. It may be called at any time; the first call counts.
-func (e *engine) beginStop(stopped context.Context) {
-	e.halt() //nolint:contextcheck // handlers have contexts of their own
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	switch {
-	case e.work == nil:
-	case errors.Is(context.Cause(stopped), ErrLeaseLost):
-		e.work.Cancel(ErrLeaseLost)
-	case e.grace == nil:
-		work := e.work
-		e.grace = time.AfterFunc(e.cfg.grace, func() { work.Cancel(ErrStopped) })
-	}
-}
-
-// halt starts no more handlers. What waits for one stays reserved.
-func (e *engine) halt() {
-	if work := e.portal(); work != nil {
-		work.Stop(ErrStopped)
-	}
-}
-
-// abandonWork ends everything, because the engine was left in the middle of something. Its records
-// stay reserved, and another engine finds them.
-func (e *engine) abandonWork(ctx context.Context) {
-	e.halt() //nolint:contextcheck // handlers have contexts of their own
-	if work := e.portal(); work != nil {
-		work.Cancel(errTurnDied)
-		go func() {
-			<-work.Done()
-			work.Close()
-			e.ledger.discard()
-		}()
-	} else {
-		e.ledger.discard()
-	}
-	if e.journal != nil && e.journal.spool != nil {
-		_, _ = e.journal.spool.Close(context.WithoutCancel(ctx)) // handlers that go on may use it still
-	}
-}
-
-// loseLease ends the contexts of handlers, because another process may work the queue now. It may
-// be called at any time; start makes good for it.
-func (e *engine) loseLease() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.unleased = true
-	if e.work != nil {
-		e.work.Cancel(ErrLeaseLost)
-	}
-}
-
-// leaseLost reports whether the queue may be another's.
-func (e *engine) leaseLost(ctx context.Context) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.unleased || errors.Is(context.Cause(ctx), ErrLeaseLost)
-}
-
-// stop waits for the handlers that run, sends what was finished, for which it takes ten seconds at
-// most, and forgets the rest, which stays reserved for the next start. It calls the portal within
-// sending, which may wait. A turn may come after it, once start was called.
-func (e *engine) stop(ctx context.Context, sending func(func())) error {
-	e.beginStop(ctx)
-	e.parked.drop(&e.ledger)
-	e.awaitHandlers(ctx, sending)
-	var err error
-	sending(func() { err = e.settleLast(ctx) })
-	for _, t := range e.fresh {
-		e.ledger.leave(t.Record)
-	}
-	e.fresh = nil
-	e.logLeft(ctx, e.ledger.takeLeft()+e.ledger.unsent())
-	if lost := e.closeJournal(ctx); lost != nil {
-		return lost
-	}
-	return err
-}
-
-// awaitHandlers waits until all handlers have returned, and sends acks meanwhile.
-func (e *engine) awaitHandlers(stopped context.Context, sending func(func())) {
-	work := e.portal()
-	if work == nil {
-		return
-	}
-	flush := time.NewTicker(flushInterval)
-	defer flush.Stop()
-	waiting, end := context.WithCancel(context.WithoutCancel(stopped))
-	defer end()
-	done := work.Done()
-	go func() {
-		select {
-		case <-done:
-			end() // a call that is under way does not delay the rest
-		case <-waiting.Done():
-		}
-	}()
-	for {
-		select {
-		case <-done:
-			e.mu.Lock()
-			e.work = nil
-			e.ungraceLocked()
-			e.mu.Unlock()
-			work.Close()
-			return
-		case <-flush.C:
-			sending(func() { e.flush(waiting) })
-		}
-	}
-}
-
-// flush sends acks while the engine waits for handlers. What fails is sent later.
-func (e *engine) flush(waiting context.Context) {
-	ctx, cancel := context.WithTimeout(waiting, flushInterval)
-	defer cancel()
-	err := e.flushJournal(ctx)
-	if calls, _ := e.ackCalls(); len(calls) > 0 && err == nil {
-		err = e.send(ctx, calls)
-	}
-	if err != nil && waiting.Err() == nil {
-		e.log(ctx, slog.LevelWarn, "offline queue: cannot clear finished records yet", errorAttr(nil, err))
-	}
-}
-
-// settleLast sends what was finished after ctx has ended, for as long as settleTimeout. If the
-// lease is lost, nothing is parked: the records may be another's now, and parking what is not held
-// deletes newer changes.
-func (e *engine) settleLast(stopped context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(stopped), settleTimeout)
-	defer cancel()
-	wait := backoff{shortest: minErrorWait, longest: maxErrorWait}
-	for {
-		if e.leaseLost(stopped) {
-			e.ledger.dropLetters()
-		}
-		e.lists.reset()
-		calls, _ := e.ackCalls()
-		var parkings []call
-		calls = append(calls, e.letterCalls(ctx, &parkings)...)
-		if len(calls) == 0 {
-			return nil
-		}
-		err := e.send(ctx, calls)
-		if err == nil {
-			err = e.send(ctx, parkings)
-		}
-		if err == nil {
-			err = e.lists.err()
-		}
-		if err == nil {
-			continue
-		}
-		if permanent(err) || timing.Sleep(ctx, wait.next()) != nil {
-			return err
-		}
-	}
-}
-
-// logLeft counts and logs records that stay reserved.
-func (e *engine) logLeft(ctx context.Context, n int) {
-	if n == 0 {
-		return
-	}
-	e.meter.count(func(s *Stats) { s.Abandoned += counted(n) })
-	e.log(ctx, slog.LevelInfo, "offline queue: records are left for the next start", slog.Int(keyRecords, n))
 }
 
 // proof is the proof of the deliveries in the queue.
 func (e *engine) proof() event.Proof {
 	return event.Proof{By: event.ProofCall, ClientID: e.clientID, MemberID: e.memberID}
 }
+
+// backoff yields waits that double from shortest to longest, each less a random part up to a half,
+// so that many consumers do not call in step.
+type backoff struct {
+	shortest, longest time.Duration
+	failures          int // in a row
+}
+
+func (b *backoff) next() time.Duration {
+	b.failures++
+	return timing.Backoff{First: b.shortest, Longest: b.longest, Factor: 2}.After(b.failures)
+}
+
+func (b *backoff) reset() { b.failures = 0 }

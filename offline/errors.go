@@ -3,12 +3,10 @@ package offline
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/url"
 	"strings"
 
 	"github.com/b24events/b24events/event"
-	"github.com/b24events/b24events/internal/redact"
 )
 
 // Error is a sentinel of this package; compare with errors.Is.
@@ -21,45 +19,61 @@ func (e Error) Error() string { return string(e) }
 // [event.CallError].
 const (
 	// ErrExtendedModeRequired means that the portal's plan lacks the feature rest_offline_extended,
-	// without which records cannot be reserved. Records can be read with [Queue.Take] on every
-	// plan, which deletes them as it reads them.
+	// so records cannot be reserved. [Queue.Pop] works on every plan, but deletes records as it reads
+	// them.
 	ErrExtendedModeRequired Error = "offline: the portal's plan cannot reserve records (feature rest_offline_extended); " +
-		"use a larger plan, WithSpool for a consumer, or Queue.Take, which deletes on reading"
-	// ErrConnectorRefused means that the portal's plan lacks the feature rest_auth_connector,
-	// without which every call that names a connector is refused.
+		"use a larger plan, WithSpool for a consumer, or Queue.Pop, which deletes records as it reads them"
+	// ErrConnectorRefused means that the portal's plan lacks the feature rest_auth_connector, so it
+	// refuses every call that names a connector.
 	ErrConnectorRefused Error = "offline: the portal's plan has no connectors (feature rest_auth_connector); leave WithConnector out"
 	// ErrAccessDenied means that the token is not an administrator's, or that the portal's plan has
 	// no REST at all.
 	ErrAccessDenied Error = "offline: the portal denies access to the queue; use the token of an administrator of the portal"
 	// ErrWrongAuthType means that the queue was called through an incoming webhook.
 	ErrWrongAuthType Error = "offline: the queue belongs to an application; call it with the application's token, not through a webhook"
-	// ErrBadResponse means that the response is not one that the method gives: the portal, a proxy or
-	// the caller does not do what the method's documentation says.
-	ErrBadResponse Error = "offline: unexpected answer from the portal"
+	// ErrBadResponse means that a response is not what the method's documentation says: the portal, a
+	// proxy or the caller does something else.
+	ErrBadResponse Error = "offline: unexpected response from the portal"
 )
 
-// What this package refuses because the portal would do harm with it. Nothing was sent.
+// Calls that this package refuses because they would destroy records. Nothing was sent.
 const (
-	// ErrProcessID means an empty process ID, which the portal takes for all records that no
+	// ErrProcessID means that the process ID is empty. To the portal, this names all records that no
 	// reservation holds.
 	ErrProcessID Error = "offline: the process ID is empty, which the portal takes for every unreserved record"
-	// ErrNothingNamed means a call that names no record. The portal takes an empty list for the
-	// whole reservation.
+	// ErrNothingNamed means that a call names no record. To the portal, an empty list names the whole
+	// reservation.
 	ErrNothingNamed Error = "offline: no record is named, which the portal takes for the whole reservation"
-	// ErrMessageID means a message ID that is not 32 characters long.
+	// ErrMessageID means that a message ID is not 32 characters long.
 	ErrMessageID Error = "offline: a message ID is not 32 characters long"
-	// ErrRecordID means a record ID that is not positive.
+	// ErrRecordID means that a record ID is not positive.
 	ErrRecordID Error = "offline: a record ID is not positive"
-	// ErrLimit means a limit below 1.
+	// ErrLimit means that a limit is below 1.
 	ErrLimit Error = "offline: the limit is below 1"
-	// ErrFilter means a [Filter] that the portal refuses, or that it would read in another way than
-	// it is written.
+	// ErrFilter means that the portal would refuse a [Filter] or misread it.
 	ErrFilter Error = "offline: unusable filter"
 )
 
+// What is wrong with arguments and options.
+const (
+	// ErrConfig means that [NewQueue], [NewConsumer] or [NewFleet] was given arguments or options
+	// that make no sense.
+	ErrConfig Error = "offline: invalid configuration"
+	// ErrIdentity means that the caller does not belong to the application or to the portal that it
+	// is used for. Nothing was sent.
+	ErrIdentity Error = "offline: the caller belongs to another application or portal"
+	// ErrMemberID means that no portal was named to a [Fleet].
+	ErrMemberID Error = "offline: the member ID is empty; it names the portal"
+)
+
+// misconfigured makes an [ErrConfig] with an explanation.
+func misconfigured(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrConfig, fmt.Sprintf(format, args...))
+}
+
 // States of a [Consumer] or a [Fleet].
 const (
-	// ErrRunning means that Run or Drain was called while one of them was at work.
+	// ErrRunning means that Run or Drain was called while one of them was under way.
 	ErrRunning Error = "offline: Run or Drain is under way"
 	// ErrStopped is the cause with which a handler's context ends when the grace period is over.
 	// The period begins when the consumer or the fleet is stopped, or the portal is removed from
@@ -67,10 +81,19 @@ const (
 	ErrStopped Error = "offline: the work on the queue was stopped"
 )
 
+// Errors of leases.
+const (
+	// ErrLeaseHeld means that another owner holds the lease of the queue.
+	ErrLeaseHeld Error = "offline: another process holds the lease of the queue; stop it, or wait until its lease has run out"
+	// ErrLeaseLost is the cause with which contexts end when a lease was lost: it could not be
+	// renewed in time, or another owner has it.
+	ErrLeaseLost Error = "offline: the lease was lost"
+)
+
 // What is wrong with a spool; see [WithSpool].
 const (
-	// ErrSpool means that the folder cannot be used, or that records were lost because it could not
-	// be written. The system's error is in the chain.
+	// ErrSpool means that the folder cannot be used, or that records are lost because it could not be
+	// written. The system's error is in the chain.
 	ErrSpool Error = "offline: the spool's folder cannot be used; see that it can be written, or name another one"
 	// ErrSpoolOwner means that the folder holds records of another application, portal or
 	// connector, or is in the format of an older version. The error says which. Nothing in the
@@ -103,7 +126,7 @@ func codeOf(err error) string {
 	return strings.ToUpper(ce.ErrorCode())
 }
 
-// explain adds to a failed call what it means.
+// explain adds to the error of a call what it means.
 func explain(method string, params map[string]any, err error) error {
 	err = withoutURL(err)
 	var meaning error
@@ -131,14 +154,14 @@ func naming(method string, err error) error {
 	return fmt.Errorf("%s: %w", method, err)
 }
 
-// aboutConnector tells the two features apart that event.offline.get can miss. They share a code,
-// so the text has to decide.
+// aboutConnector reports whether an error of event.offline.get is about connectors. Two missing
+// features share a code, so the text has to decide.
 func aboutConnector(err error) bool {
 	var ce event.CallError
 	return errors.As(err, &ce) && strings.Contains(strings.ToLower(ce.ErrorDescription()), "auth_connector")
 }
 
-// withoutURL drops the address from an HTTP client's error: it may hold a token.
+// withoutURL removes the address from an HTTP client's error, because it may hold a token.
 func withoutURL(err error) error {
 	var ue *url.Error
 	if errors.As(err, &ue) {
@@ -147,25 +170,9 @@ func withoutURL(err error) error {
 	return err
 }
 
-// maxErrorText bounds the text of an error in a log line, in characters.
-const maxErrorText = 500
-
-// errorAttr is an error in a log line. Errors of handlers and callers are not ours: they may quote
-// the tokens of a call or of d, which may be nil, or text of others.
-func errorAttr(d *event.Delivery, err error) slog.Attr {
-	if err == nil {
-		return slog.Any(keyError, nil)
-	}
-	var r redact.Redactor = redact.New()
-	if d != nil {
-		r = d
-	}
-	return slog.String(keyError, redact.Line(r, withoutURL(err).Error(), maxErrorText))
-}
-
-// permanent reports whether waiting does not help after the error of a call. An error that is not
-// known to be permanent may pass. The errors of what supplies tokens, such as package oauth, have a
-// method Permanent.
+// permanent reports whether waiting does not help after an error. An error that is not known to be
+// permanent may pass. The errors of sources of tokens, for example of package oauth, have a method
+// Permanent.
 func permanent(err error) bool {
 	if errors.Is(err, ErrBadResponse) || errors.Is(err, ErrSpool) || errors.Is(err, ErrSpoolInUse) ||
 		errors.Is(err, ErrSpoolOwner) || errors.Is(err, ErrIdentity) {
@@ -186,8 +193,8 @@ func permanent(err error) bool {
 	}
 }
 
-// errNotSent is what calls get that come after one that failed.
-const errNotSent Error = "offline: not sent, since a call before it failed"
+// errNotSent is the error of calls that come after one that failed.
+const errNotSent Error = "offline: not sent, because a call before it failed"
 
 // surelyNotRun reports whether the portal refused a call before it did anything, by the error's own
 // method NotRun() bool or by its code. After any other error a reservation may have been made.

@@ -6,9 +6,9 @@ import "time"
 func ShardOf(memberID string) int { return int(shardOf(memberID)) }
 
 // WithWallClock sets the wall clock by which leases run out, besides the monotonic one.
-func WithWallClock(wall func() time.Time) Option {
-	return func(c *config) error {
+func WithWallClock(wall func() time.Time) WorkOption {
+	return workOption(func(c *config) error {
 		c.wall = wall
 		return nil
-	}
+	})
 }

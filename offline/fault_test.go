@@ -83,8 +83,12 @@ func newWeather(t *testing.T, seed int) *weather {
 	w.app, err = w.AddApp(eventtest.App{Scope: []string{"crm"}})
 	require.NoError(t, err)
 	require.NoError(t, w.app.Install(t.Context()))
-	w.portals, err = oauth.NewPortals(oauth.Config{ClientID: w.app.ClientID(), ClientSecret: w.app.ClientSecret()}, w.store, oauth.WithHTTPClient(n.Client()),
-		oauth.WithLogger(slog.New(slog.DiscardHandler)))
+	w.portals, err = oauth.NewPortals(
+		oauth.Config{ClientID: w.app.ClientID(), ClientSecret: w.app.ClientSecret()},
+		w.store,
+		oauth.WithHTTPClient(n.Client()),
+		oauth.WithLogger(slog.New(slog.DiscardHandler)),
+	)
 	require.NoError(t, err)
 	w.api, err = rest.NewClients(w.portals, rest.WithHTTPClient(n.Client()))
 	require.NoError(t, err)
@@ -182,7 +186,15 @@ func (w *weather) change() {
 
 // worsen lets something go wrong.
 func (w *weather) worsen() {
-	calls := []string{"event.offline.get", "event.offline.clear", "event.offline.error", "event.offline.list", "crm.deal.get", "batch", eventtest.AnyMethod}
+	calls := []string{
+		"event.offline.get",
+		"event.offline.clear",
+		"event.offline.error",
+		"event.offline.list",
+		"crm.deal.get",
+		"batch",
+		eventtest.AnyMethod,
+	}
 	faults := map[string]eventtest.Fault{
 		"limit":          eventtest.Fail(503, "QUERY_LIMIT_EXCEEDED", "Too many requests"),
 		"operating time": eventtest.Fail(429, "OPERATION_TIME_LIMIT", "Method is blocked due to operation time limit."),
@@ -255,7 +267,7 @@ func (w *weather) storm(n int) {
 	w.Heal()
 }
 
-// work is the worker's process: where the consumer gives up, somebody looks after the application,
+// work is the worker's process: if the consumer gives up, somebody looks after the application,
 // and it is started again.
 func (w *weather) work(ctx context.Context) {
 	for {

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// Filter picks records. A key is an operator and a field, such as ">ID" or "=EVENT_NAME", in any
-// case. Without an operator it means "=". A value is a string, an integer or a time.Time. All
-// conditions must hold.
+// Filter selects records. A key is an operator and a field in any case, for example ">ID" or
+// "=EVENT_NAME". Without an operator it means "=". A value is a string, an integer or a time.Time.
+// All conditions must hold.
 //
 // The fields are ID, TIMESTAMP_X, EVENT_NAME and MESSAGE_ID, for [Queue.List] also PROCESS_ID and
 // ERROR. The operators are =, >, <, >= and <=, for [Queue.List] also @ (one of a list) and %
@@ -18,20 +18,20 @@ import (
 // time zone.
 type Filter map[string]any
 
-// join makes one filter in the portal's spelling of several. reading says that it is for
+// joinFilters joins filters to one, in the portal's spelling. forList says that it is for
 // event.offline.list.
-func join(filters []Filter, reading bool) (Filter, error) {
+func joinFilters(filters []Filter, forList bool) (Filter, error) {
 	joined := make(Filter)
 	for _, f := range filters {
 		for key, value := range f {
-			name, err := filterKey(key, reading)
+			name, err := filterKey(key, forList)
 			if err != nil {
 				return nil, err
 			}
 			if _, twice := joined[name]; twice {
 				return nil, fmt.Errorf("%w: two conditions for %s", ErrFilter, name)
 			}
-			if joined[name], err = filterValue(name, value, reading); err != nil {
+			if joined[name], err = filterValue(name, value, forList); err != nil {
 				return nil, err
 			}
 		}
@@ -39,16 +39,16 @@ func join(filters []Filter, reading bool) (Filter, error) {
 	return joined, nil
 }
 
-// filterKey writes the operator "=" out: without it the portal compares with LIKE when it reads,
-// and with = when it reserves.
-func filterKey(key string, reading bool) (string, error) {
+// filterKey returns a key with its operator. Without one, the portal compares with LIKE in lists
+// and with = in reservations.
+func filterKey(key string, forList bool) (string, error) {
 	key = strings.ToUpper(strings.TrimSpace(key))
 	field := strings.TrimLeft(key, "=<>@%!~^*?")
 	operator := strings.TrimSuffix(key, field)
 	switch field {
 	case "ID", "TIMESTAMP_X", "EVENT_NAME", "MESSAGE_ID":
 	case "PROCESS_ID", "ERROR":
-		if !reading {
+		if !forList {
 			return "", fmt.Errorf("%w: only List can filter by %s", ErrFilter, field)
 		}
 	default:
@@ -59,7 +59,7 @@ func filterKey(key string, reading bool) (string, error) {
 		operator = "="
 	case "=", ">", "<", ">=", "<=":
 	case "@", "%":
-		if !reading {
+		if !forList {
 			return "", fmt.Errorf("%w: the operator %s works in List only", ErrFilter, operator)
 		}
 	default:
@@ -68,26 +68,30 @@ func filterKey(key string, reading bool) (string, error) {
 	return operator + field, nil
 }
 
-func filterValue(name string, value any, reading bool) (any, error) {
+func filterValue(name string, value any, forList bool) (any, error) {
 	if v, ok := scalar(value); ok {
 		return v, nil
 	}
 	rv := reflect.ValueOf(value)
-	if !reading || rv.Kind() != reflect.Slice || rv.Len() == 0 || (name[0] != '@' && name[0] != '=') {
-		return nil, fmt.Errorf("%w: %s takes a string, an integer or a time; with = or @ in List also a list of them, not an empty one", ErrFilter, name)
+	if !forList || rv.Kind() != reflect.Slice || rv.Len() == 0 || (name[0] != '@' && name[0] != '=') {
+		return nil, fmt.Errorf(
+			"%w: %s takes a string, an integer or a time; with = or @ in List also a list of them, not an empty one",
+			ErrFilter,
+			name,
+		)
 	}
 	list := make([]any, rv.Len())
 	for i := range list {
 		v, ok := scalar(rv.Index(i).Interface())
 		if !ok {
-			return nil, fmt.Errorf("%w: the list of %s holds something else than strings, integers and times", ErrFilter, name)
+			return nil, fmt.Errorf("%w: the list of %s holds values other than strings, integers and times", ErrFilter, name)
 		}
 		list[i] = v
 	}
 	return list, nil
 }
 
-// scalar returns a value as it is sent.
+// scalar returns a value as it is sent, and false if it is not a scalar.
 func scalar(value any) (any, bool) {
 	if t, ok := value.(time.Time); ok {
 		return t.Format(time.RFC3339), true

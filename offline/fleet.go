@@ -2,7 +2,6 @@ package offline
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -14,29 +13,19 @@ import (
 	"github.com/b24events/b24events/internal/typednil"
 )
 
-// The defaults of a [Fleet], if they differ from those of a [Consumer] or are its own.
-const (
-	DefaultTurns            = 256              // portals worked at the same time
-	DefaultHandlers         = 1024             // handlers that run at the same time
-	DefaultFleetMinInterval = 10 * time.Second // first wait when a queue was empty
-	DefaultFleetMaxInterval = 5 * time.Minute  // longest wait while it stays empty
-)
-
-// ErrMemberID means that no portal was named.
-const ErrMemberID Error = "offline: the member ID is empty; it names the portal"
-
 // Fleet works the queues of many portals of one application in one process, each as a [Consumer]
-// does. What the package documentation says of a queue holds for each of them. What holds for all
-// together:
+// does. What the package documentation says of a queue holds for each of them. The following holds
+// for all of them together.
 //
 // Turns. A portal is worked in turns. A turn is a request or two: it clears what was finished and
 // reserves the next records. It does not wait for their handlers. The portal's next turn is due
 // when its workers have nothing left to start, when finished records have waited for five seconds,
-// or when its empty queue is to be asked again. The portal goes first whose time came first.
+// or when its empty queue is to be asked again. The portal that has been due for longest goes
+// first.
 //
 // Bounded. [WithTurns] bounds how many turns are under way, and so the requests. [WithHandlers]
 // bounds how many handlers run, [WithWorkers] how many of one portal. The records in memory take
-// 256 MiB at most. An idle portal takes less than one and a half KiB, and neither a goroutine nor a
+// 256 MiB at most. An idle portal takes less than one and a half KiB. It has no goroutine and no
 // timer.
 //
 // Fair. Portals take turns with the handlers, so that a few records of one portal do not wait
@@ -44,40 +33,39 @@ const ErrMemberID Error = "offline: the member ID is empty; it names the portal"
 // more, and for half a minute at least after that. Slow portals share half of the handlers. Of the
 // others, a portal has a backlog while as many of its objects wait for a handler as [WithWorkers]
 // allows to run. Portals with a backlog have a quarter of the handlers that slow ones leave, and
-// what the rest does not need.
+// those that the other portals do not need.
 //
 // Handlers that hang. A handler that has run for five seconds counts in the half that slow portals
-// share, and takes no place of the others when that half is full, as long as no more hang than
-// twice [WithHandlers]. One that goes on although its context has ended is counted in neither half.
-// It holds up its object, and keeps one of the handlers of its own portal; [FleetStats] counts it
-// as stuck.
+// share. If that half is full, it takes no place of the others, as long as no more than twice
+// [WithHandlers] hang. One that goes on although its context has ended counts in neither half. It
+// blocks its object, and keeps one of the handlers of its own portal. [FleetStats] counts it as
+// stuck.
 //
 // Kept apart. Portals that respond slowly, and those whose last turn failed or hung, have turns of
-// their own: a quarter and an eighth of [WithTurns]. So however many they are, they delay one
-// another and no one else. A turn that takes more than five seconds moves to the slow ones. It is
-// ended if their places are taken, or after a minute. What it had not finished stays reserved for
-// the next.
+// their own: a quarter and an eighth of [WithTurns]. So however many they are, they delay only each
+// other. A turn that takes more than five seconds moves to the slow ones. It is ended if their
+// places are taken, or after a minute. What it had not finished stays reserved for the next turn.
 //
 // Failing alone. After an error that may pass, a portal waits, two seconds at first and five
-// minutes at most. An error that waiting does not help, such as a revoked token or a smaller plan,
-// is reported to the function of [WithOnRefused]. That portal is tried again every half hour, and
-// sooner after [Fleet.Add]. Neither ends [Fleet.Run].
+// minutes at most. A permanent error, for example a revoked token or a smaller plan, is reported to
+// the function of [WithOnRefused]. That portal is tried again every half hour, and sooner after
+// [Fleet.Add]. Neither ends [Fleet.Run].
 //
-// Not all at once. The first turns of many portals are spread: each second sees two for each of
-// [WithTurns], and none waits longer than the longest interval of [WithInterval]. A portal that
-// [Fleet.Wake] names does not wait.
+// Not all at once. The first turns of many portals are spread over time: each second begins two for
+// each of [WithTurns], and none waits longer than the longest interval of [WithInterval]. A portal
+// that [Fleet.Wake] names does not wait.
 //
 // Shared. With [WithLeaser], the application's processes that share the leaser divide the portals
 // among them, by member ID, into 256 shards. Each process holds an equal part of the shards. Shards
-// move a few seconds after a process came or went; those of a process that died, once their leases
-// have run out. The work on a portal ends before the portal passes to another process: within the
-// grace period if the shard is handed over, at once with the cause [ErrLeaseLost] if the lease was
-// lost. Only a handler that goes on although its context has ended can overlap with another
-// process's. When a shard is to be handed over, such a handler keeps it here: the fleet goes on
+// move a few seconds after a process starts or stops. Those of a process that died move once their
+// leases have run out. The work on a portal ends before the portal passes to another process:
+// within the grace period if the shard is handed over, at once with the cause [ErrLeaseLost] if the
+// lease was lost. Only a handler that goes on although its context has ended can overlap with
+// another process's. While such a handler runs, its shard is not handed over: the fleet goes on
 // with the other portals of the shard, and another shard moves instead.
 //
-// Add all portals in each process. A process that holds the shard of a portal that it does not know
-// works it once another process, which knows it, is woken for it.
+// Add all portals in each process. A process that does not know a portal of its shards works it
+// once another process, which knows the portal, is woken for it.
 //
 // Make one with [NewFleet]. Its methods are safe for concurrent use. Its zero value is not usable.
 type Fleet struct {
@@ -86,37 +74,37 @@ type Fleet struct {
 	handler event.Handler
 	log     *slog.Logger
 	kick    chan struct{} // something is due before timerAt
-	working atomic.Bool
+	running atomic.Bool
 
-	mu      sync.Mutex
-	portals map[string]*portal
-	lines   [kinds]line
-	shards  [shards]shard
-	shares  *lease.Shares   // of the Run under way; nil without a leaser
-	run     context.Context //nolint:containedctx // of the Run under way, from which turns derive theirs; nil between two
-	turns   sync.WaitGroup
-	paced   time.Time  // when the last first turn is due
-	timerAt time.Time  // when Run looks for portals that are due
-	stats   FleetStats // what is counted as it happens
+	mu        sync.Mutex
+	portals   map[string]*portal
+	lines     [kinds]line
+	shards    [shardCount]shard
+	shares    *lease.Shares   // of the Run under way; nil without a leaser
+	run       context.Context //nolint:containedctx // of the Run under way, from which turns derive theirs; otherwise nil
+	turns     sync.WaitGroup
+	lastFirst time.Time  // when the last first turn is due
+	timerAt   time.Time  // when Run looks for portals that are due
+	stats     FleetStats // the counters of it
 
-	closing  chan struct{} // places for turns that only settle
-	requests atomic.Uint64
-	lag      histogram.Histogram
+	flushSlots chan struct{} // for turns that only send what was finished
+	requests   atomic.Uint64
+	lag        histogram.Histogram
 }
 
 // NewFleet returns a fleet without portals; see [Fleet.Add] and [Fleet.Run]. api returns the caller
 // for a portal, as the methods Coalescer and Portal of rest.Clients do. It is called for each
 // request, should do no I/O, and must be safe for concurrent use. h handles the records of all
 // portals; [event.Delivery.MemberID] names the portal. The options of a [Consumer] apply to each
-// portal.
-func NewFleet(api func(memberID string) event.Caller, h event.Handler, opts ...Option) (*Fleet, error) {
+// portal. An error matches [ErrConfig].
+func NewFleet(api func(memberID string) event.Caller, h event.Handler, opts ...FleetOption) (*Fleet, error) {
 	switch {
 	case api == nil:
-		return nil, errors.New("offline: NewFleet with a nil function for callers")
+		return nil, misconfigured("NewFleet with a nil function for callers")
 	case typednil.Is(h):
-		return nil, errors.New("offline: NewFleet with a nil handler")
+		return nil, misconfigured("NewFleet with a nil handler")
 	}
-	cfg, err := collect(fleetDefaults(), opts)
+	cfg, err := configure(fleetDefaults(), opts, FleetOption.applyToFleet)
 	if err != nil {
 		return nil, err
 	}
@@ -124,14 +112,14 @@ func NewFleet(api func(memberID string) event.Caller, h event.Handler, opts ...O
 		return nil, err
 	}
 	f := &Fleet{
-		cfg:     &cfg,
-		api:     api,
-		handler: h,
-		log:     cfg.logger,
-		kick:    make(chan struct{}, 1),
-		portals: make(map[string]*portal),
-		lines:   newLines(cfg.turns),
-		closing: make(chan struct{}, cfg.turns),
+		cfg:        &cfg,
+		api:        api,
+		handler:    h,
+		log:        cfg.logger,
+		kick:       make(chan struct{}, 1),
+		portals:    make(map[string]*portal),
+		lines:      newLines(cfg.turns),
+		flushSlots: make(chan struct{}, cfg.turns),
 	}
 	f.cfg.handle = f.handle
 	f.cfg.connect(cfg.handlers, max(1, cfg.handlers/2), fleetMemory)
@@ -139,8 +127,8 @@ func NewFleet(api func(memberID string) event.Caller, h event.Handler, opts ...O
 }
 
 // Add adds a portal, before Run or while it is under way, as soon as its application is installed.
-// Adding a portal again is no error. If the portal failed or refused, it is tried again, half a
-// minute after the last time at the soonest. So a program may add all portals of its store now and
+// A portal may be added again. If it failed or refused, it is tried again, but not before half a
+// minute has passed since the last time. So a program may add all portals of its store now and
 // then. The only error is [ErrMemberID].
 func (f *Fleet) Add(memberID string) error {
 	if memberID == "" {
@@ -153,20 +141,20 @@ func (f *Fleet) Add(memberID string) error {
 	case p == nil:
 		p = newPortal(f, memberID)
 		f.portals[memberID] = p
-		f.queueFirst(p)
+		f.queueFirstLocked(p)
 	case p.removed:
 		p.turn.again = true
 	case p.failures > 0 && p.turn == nil:
-		f.wake(p)
+		f.wakeLocked(p)
 	}
 	p.removed, p.adopted = false, false
 	return nil
 }
 
-// Remove makes the fleet forget a portal, such as one that uninstalled the application. Work under
-// way ends as at the end of [Consumer.Run], and Remove does not wait for it. What it leaves
-// reserved, the first turn after another [Fleet.Add] finishes. A portal that the fleet does not
-// know is no error.
+// Remove makes the fleet forget a portal, for example one that uninstalled the application. Work
+// under way ends as at the end of [Consumer.Run], and Remove does not wait for it. If the portal is
+// added again, its first turn finishes what was left reserved. Remove ignores a portal that the
+// fleet does not know.
 func (f *Fleet) Remove(memberID string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -174,7 +162,7 @@ func (f *Fleet) Remove(memberID string) {
 	if p == nil {
 		return
 	}
-	f.close(p, errRemoved)
+	f.closeLocked(p, errRemoved)
 	if p.turn == nil {
 		delete(f.portals, memberID)
 		return
@@ -183,7 +171,7 @@ func (f *Fleet) Remove(memberID string) {
 	p.turn.again = false
 }
 
-// WakeFor calls [Fleet.Wake] for the portal of d when d is proven to come from the fleet's
+// WakeFor calls [Fleet.Wake] for the portal of d if d is proven to come from the fleet's
 // application there, and reports whether it did. Call it from a handler of [event.OnOfflineEvent],
 // which a portal sends at most once a second and not for every record:
 //
@@ -208,7 +196,7 @@ func (f *Fleet) clientID(memberID string) (id string) {
 		return f.cfg.clientID
 	}
 	defer func() {
-		if recover() != nil { // the caller of that portal is useless; its turn reports that
+		if recover() != nil { // the portal has no usable caller; its turn reports that
 			id = ""
 		}
 	}()
@@ -219,10 +207,10 @@ func (f *Fleet) clientID(memberID string) (id string) {
 }
 
 // Wake makes the fleet ask a portal's queue now. It checks nothing: for an event use
-// [Fleet.WakeFor], which checks that the portal sent it. A portal that failed is not asked sooner
-// than half a minute after that, and one that refused not at all; use [Fleet.Add] for that one. If
-// another process works the portal, it is woken through the leaser, with the default of
-// [WithLeaseTTL] within four seconds or so. A portal that the fleet does not know is ignored. Wake
+// [Fleet.WakeFor], which checks that the portal sent it. A portal that failed is not asked before
+// half a minute has passed, and one that refused is not asked at all; use [Fleet.Add] for it. If
+// another process works the portal, Wake wakes that one through the leaser, with the default of
+// [WithLeaseTTL] within about four seconds. Wake ignores a portal that the fleet does not know. It
 // does no I/O.
 func (f *Fleet) Wake(memberID string) {
 	f.mu.Lock()
@@ -231,13 +219,14 @@ func (f *Fleet) Wake(memberID string) {
 	switch {
 	case p == nil || p.removed || p.refused || f.run == nil:
 	case f.shares == nil || f.shards[p.shard].workable():
-		f.wake(p)
+		f.wakeLocked(p)
 	default: // also while the portal is about to pass to another process
 		f.shares.Note(memberID)
 	}
 }
 
-func (f *Fleet) wake(p *portal) {
+// wakeLocked makes the next turn of a portal due. f.mu must be held.
+func (f *Fleet) wakeLocked(p *portal) {
 	if p.engine != nil {
 		p.engine.wake()
 	}
@@ -250,7 +239,7 @@ func (f *Fleet) wake(p *portal) {
 		due = soonest
 	}
 	if !p.queued() || due.Before(p.due) {
-		f.queue(p, due)
+		f.queueLocked(p, due)
 	}
 }
 
@@ -274,20 +263,20 @@ func (f *Fleet) RetryParked(memberID string) {
 // ends as at the end of [Consumer.Run], for all at the same time. It returns [ErrRunning] if it is
 // under way already, and no other error. It may be called again after it returned.
 func (f *Fleet) Run(ctx context.Context) error {
-	if !f.working.CompareAndSwap(false, true) {
+	if !f.running.CompareAndSwap(false, true) {
 		return ErrRunning
 	}
-	defer f.working.Store(false)
+	defer f.running.Store(false)
 	defer f.cfg.dispatcher.Dismiss()
 	f.mu.Lock()
-	f.run, f.paced = ctx, time.Time{}
+	f.run, f.lastFirst = ctx, time.Time{}
 	f.mu.Unlock()
 	release := f.holdShards(ctx)
 	f.schedule(ctx)
 
 	f.mu.Lock()
 	for _, p := range f.portals {
-		f.close(p, ctx.Err())
+		f.closeLocked(p, ctx.Err())
 	}
 	f.run = nil
 	f.mu.Unlock()
@@ -296,91 +285,17 @@ func (f *Fleet) Run(ctx context.Context) error {
 	return nil
 }
 
-// schedule starts turns when they are due, until ctx ends.
-func (f *Fleet) schedule(ctx context.Context) {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-timer.C:
-		case <-f.kick:
-		}
-		timer.Reset(f.dispatch(time.Now()))
-	}
-}
-
-// dispatch starts the turns that are due and have a place, and returns how long there will be none.
-func (f *Fleet) dispatch(now time.Time) time.Duration {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.timerAt = now.Add(time.Hour)
-	for k := range f.lines {
-		l := &f.lines[k]
-		for l.taken < l.places && len(l.waiting) > 0 {
-			p := l.waiting[0]
-			if p.due.After(now) {
-				if p.due.Before(f.timerAt) {
-					f.timerAt = p.due
-				}
-				break
-			}
-			f.unqueue(p)
-			if f.shards[p.shard].workable() {
-				f.begin(p, now, nil)
-			}
+// handle is the handler of all engines.
+func (f *Fleet) handle(ctx context.Context, d *event.Delivery) error {
+	err := f.handler.HandleEvent(ctx, d)
+	if err == nil || isGone(err) { // either way the record is done with
+		lag := time.Since(d.Time)
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.stats.Handled++
+		if !d.Time.IsZero() {
+			f.lag.Record(lag)
 		}
 	}
-	return f.timerAt.Sub(now)
-}
-
-// queue puts a portal in its line, or moves it there, if the fleet works it.
-func (f *Fleet) queue(p *portal, due time.Time) {
-	f.unqueue(p)
-	if !f.works(p) {
-		return
-	}
-	p.due = due
-	f.lines[p.kind].push(p)
-	if due.Before(f.timerAt) {
-		f.look()
-	}
-}
-
-func (f *Fleet) unqueue(p *portal) {
-	if p.queued() {
-		f.lines[p.kind].remove(p)
-	}
-}
-
-// look makes Run look for portals that are due.
-func (f *Fleet) look() {
-	select {
-	case f.kick <- struct{}{}:
-	default:
-	}
-}
-
-// queueFirst puts a portal in line whose first turn may wait, so that those of many portals are
-// spread.
-func (f *Fleet) queueFirst(p *portal) {
-	now := time.Now()
-	if !f.works(p) {
-		return
-	}
-	f.paced = f.paced.Add(time.Second / time.Duration(2*f.cfg.turns))
-	due := f.paced
-	switch latest := now.Add(f.cfg.maxInterval); {
-	case due.Before(now):
-		due, f.paced = now, now
-	case due.After(latest):
-		due = spread(now, f.cfg.maxInterval)
-	}
-	f.queue(p, due)
-}
-
-// works reports whether the portal is this fleet's, and the fleet at work.
-func (f *Fleet) works(p *portal) bool {
-	return f.run != nil && f.run.Err() == nil && f.shards[p.shard].workable()
+	return err
 }

@@ -98,7 +98,7 @@ func (w *world) change(memberID string, deals ...int) {
 	}
 }
 
-// caller is what fleets call a portal with. It fails the test where two call one portal at once.
+// caller is what fleets call a portal with. It fails the test if two call one portal at once.
 func (w *world) caller(memberID string) event.Caller {
 	return callerOf(func(ctx context.Context, method string, params, result any) error {
 		w.mu.Lock()
@@ -163,9 +163,9 @@ func (w *world) when(memberID string, deal int, start time.Time) time.Duration {
 	return at.Sub(start)
 }
 
-func (w *world) fleet(opts ...offline.Option) *offline.Fleet {
+func (w *world) fleet(opts ...offline.FleetOption) *offline.Fleet {
 	w.t.Helper()
-	f, err := offline.NewFleet(w.caller, w, append([]offline.Option{silent(), offline.WithClientID("app.1")}, opts...)...)
+	f, err := offline.NewFleet(w.caller, w, append([]offline.FleetOption{silent(), offline.WithClientID("app.1")}, opts...)...)
 	require.NoError(w.t, err)
 	return f
 }
@@ -206,7 +206,7 @@ func TestFleetWorksEveryPortal(t *testing.T) {
 		w := newWorld(t, 5)
 		f := w.fleet()
 		w.add(f, w.ids...)
-		require.NoError(t, f.Add(w.ids[0]), "a portal that is known is no error")
+		require.NoError(t, f.Add(w.ids[0]), "a portal may be added again")
 		require.ErrorIs(t, f.Add(""), offline.ErrMemberID)
 		for i, id := range w.ids {
 			w.change(id, 10*i+1, 10*i+2)
@@ -305,20 +305,20 @@ func TestFleetWakesDuringATurn(t *testing.T) {
 	})
 }
 
-// trouble is what is wrong with most portals of a world.
-type trouble struct {
+// faults is what is wrong with most portals of a world.
+type faults struct {
 	before func(ctx context.Context, memberID string) error
 	inside func(ctx context.Context, d *event.Delivery) error
 }
 
-// Whatever is wrong with however many portals, the others are worked as if these were not there.
+// If many portals fail, in any way, the others are worked as if these were not there.
 func TestFleetKeepsPortalsApart(t *testing.T) {
 	t.Parallel()
 	hang := func(ctx context.Context) error {
 		<-ctx.Done()
 		return ctx.Err()
 	}
-	for name, wrong := range map[string]trouble{
+	for name, wrong := range map[string]faults{
 		"portals that never answer": {before: func(ctx context.Context, _ string) error { return hang(ctx) }},
 		"portals that answer late": {before: func(ctx context.Context, _ string) error {
 			select {
@@ -342,19 +342,19 @@ func TestFleetKeepsPortalsApart(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				const bad, good = 24, 4
 				w := newWorld(t, bad+good)
-				troubled := make(map[string]bool)
+				faulty := make(map[string]bool)
 				for _, id := range w.ids[:bad] {
-					troubled[id] = true
+					faulty[id] = true
 					w.change(id, 1, 2, 3)
 				}
 				w.before = func(ctx context.Context, memberID string) error {
-					if wrong.before != nil && troubled[memberID] {
+					if wrong.before != nil && faulty[memberID] {
 						return wrong.before(ctx, memberID)
 					}
 					return nil
 				}
 				w.inside = func(ctx context.Context, d *event.Delivery) error {
-					if wrong.inside != nil && troubled[d.MemberID()] {
+					if wrong.inside != nil && faulty[d.MemberID()] {
 						return wrong.inside(ctx, d)
 					}
 					return nil
@@ -517,7 +517,12 @@ func TestFleetWithoutCaller(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var reported error
-		f, err := offline.NewFleet(func(string) event.Caller { return nil }, new(world), silent(), offline.WithOnRefused(func(_ string, err error) { reported = err }))
+		f, err := offline.NewFleet(
+			func(string) event.Caller { return nil },
+			new(world),
+			silent(),
+			offline.WithOnRefused(func(_ string, err error) { reported = err }),
+		)
 		require.NoError(t, err)
 		require.NoError(t, f.Add("m"))
 		stop := running(t, f)
@@ -671,6 +676,40 @@ func TestFleetAddsAgainDuringATurn(t *testing.T) {
 	})
 }
 
+// A turn that ends because the portal was removed is no failure of the portal, if it is added
+// again.
+func TestFleetAddsAgainDuringACall(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		id := w.ids[0]
+		var calls int
+		w.before = func(ctx context.Context, _ string) error {
+			if calls++; calls > 1 {
+				return nil
+			}
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		w.change(id, 1)
+		f := w.fleet()
+		w.add(f, id)
+		stop := running(t, f)
+		pass(t, time.Second)
+		f.Remove(id)
+		w.add(f, id)
+		pass(t, time.Second)
+		p, known := f.Portal(id)
+		require.True(t, known)
+		require.NoError(t, p.Err)
+		require.Zero(t, p.Failures)
+		require.Zero(t, f.Stats().Failures)
+		require.Equal(t, []string{"1"}, w.deals(id))
+		stop()
+		w.empty(id)
+	})
+}
+
 // Portals are added, removed and woken from everywhere while a fleet runs; never are two turns of
 // one under way, and nothing is lost.
 func TestFleetRace(t *testing.T) {
@@ -799,40 +838,3 @@ func TestFleetSpools(t *testing.T) {
 }
 
 func nothing(context.Context, string, any, any) error { return nil }
-
-func TestFleetOptions(t *testing.T) {
-	t.Parallel()
-	caller := func(string) event.Caller { return nil }
-	for name, build := range map[string]func() error{
-		"no callers":   func() error { _, err := offline.NewFleet(nil, new(world)); return err },
-		"no handler":   func() error { _, err := offline.NewFleet(caller, nil); return err },
-		"few turns":    func() error { _, err := offline.NewFleet(caller, new(world), offline.WithTurns(3)); return err },
-		"few handlers": func() error { _, err := offline.NewFleet(caller, new(world), offline.WithHandlers(3)); return err },
-		"nil function": func() error { _, err := offline.NewFleet(caller, new(world), offline.WithOnRefused(nil)); return err },
-		"one portal's": func() error { _, err := offline.NewFleet(caller, new(world), offline.WithMemberID("m")); return err },
-		"not a fleet": func() error {
-			_, err := offline.NewConsumer(callerOf(nothing), new(world), offline.WithTurns(8))
-			return err
-		},
-		"spool that others need": func() error {
-			_, err := offline.NewFleet(caller, new(world), offline.WithLeaser(offline.NewMemoryLeaser()), offline.WithSpool(t.TempDir()), offline.WithClientID("app.1"))
-			return err
-		},
-		"bad interval":  func() error { _, err := offline.NewFleet(caller, new(world), offline.WithInterval(0, 0)); return err },
-		"not a queue's": func() error { _, err := offline.NewQueue(callerOf(nothing), offline.WithHandlers(8)); return err },
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			require.ErrorContains(t, build(), "offline: ")
-		})
-	}
-	_, err := offline.NewFleet(caller, new(world), nil, offline.WithTurns(4), offline.WithHandlers(4))
-	require.NoError(t, err)
-}
-
-func TestDurations(t *testing.T) {
-	t.Parallel()
-	var none offline.Latency
-	require.Zero(t, none.Quantile(0.5))
-	require.Zero(t, none.Count())
-}

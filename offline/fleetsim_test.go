@@ -27,11 +27,11 @@ import (
 
 // A simulation of many portals: the real Fleet on a bubble's clock, and portals that are models. A
 // model keeps the rows of an offline queue, which it reserves, lists and clears, single or in a
-// batch; merges changes of one object that waits; answers after the time that a portal takes; and
+// batch; merges changes of one object that waits; responds after the time that a portal takes; and
 // lets 2 requests a second through after a burst of 50, the fetching of objects included, which
 // handlers join 50 at a time as rest.Coalescer does. It simplifies: there are no tokens, no HTTP,
-// no parked records, one event for each object, and answers take a random time that does not depend
-// on the load of the portal or of the network.
+// no parked records, one event for each object, and responses take a random time that does not
+// depend on the load of the portal or of the network.
 
 // simLoad is what the portals of a simulation do. Shares are of all portals.
 type simLoad struct {
@@ -434,7 +434,7 @@ func poisson(mean float64) int {
 	return n
 }
 
-// open returns how many objects of portals in a mood have changes that no one handled.
+// open returns how many objects of portals in a mood have changes that were not handled.
 func (s *sim) open(moods ...mood) int {
 	n := 0
 	for _, p := range s.order {
@@ -466,11 +466,11 @@ func heapNow() float64 {
 }
 
 // runSim runs a simulation in a bubble of its own.
-func runSim(t *testing.T, load simLoad, opts ...offline.Option) simResult {
+func runSim(t *testing.T, load simLoad, opts ...offline.FleetOption) simResult {
 	t.Helper()
 	var r simResult
 	s := newSim(load)
-	f, err := offline.NewFleet(s.caller, s, append([]offline.Option{silent(), offline.WithTurns(load.turns)}, opts...)...)
+	f, err := offline.NewFleet(s.caller, s, append([]offline.FleetOption{silent(), offline.WithTurns(load.turns)}, opts...)...)
 	require.NoError(t, err)
 	s.fleet = f
 	before := heapNow()
@@ -546,9 +546,9 @@ func TestFleetSimulation(t *testing.T) {
 // BenchmarkFleet simulates 100,000 portals of one process for eight minutes: six until each had its
 // first turn and found nothing, then two in which of each hundred two change something each 20
 // seconds, fifteen each five minutes, and 80 each two hours, 50 import 5,000 objects within a
-// minute, and 1,500 never answer, fail, refuse, or take six seconds for each answer. One in twenty
-// notices is lost; what such a change waits for is the fleet's next look by itself. It prints what
-// [simResult] holds.
+// minute, and 1,500 never respond, fail, refuse, or take six seconds for each response. One in
+// twenty notices is lost; what such a change waits for is the fleet's next look by itself. It
+// prints what [simResult] holds.
 func BenchmarkFleet(b *testing.B) {
 	load := simLoad{
 		portals: 100_000, turns: 1024, length: 2 * time.Minute, wakes: 0.95,

@@ -1,10 +1,9 @@
 package offline
 
 import (
-	"context"
 	"time"
 
-	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/internal/histogram"
 )
 
 // FleetStats is what a [Fleet] does now, and what it did since it was made.
@@ -14,12 +13,12 @@ type FleetStats struct {
 	Owned   int `json:"owned"`   // portals in these, which it works
 
 	Busy     int           `json:"busy"`     // turns under way
-	Stuck    int           `json:"stuck"`    // handlers and turns that go on although their contexts have ended; not bounded
-	Due      int           `json:"due"`      // portals that wait for a turn although their time has come
-	Overdue  time.Duration `json:"overdue"`  // for how long the first of them has
+	Stuck    int           `json:"stuck"`    // handlers and turns that go on although their contexts have ended; their number is not bounded
+	Due      int           `json:"due"`      // portals that are due and wait for a turn
+	Overdue  time.Duration `json:"overdue"`  // for how long the first of them has waited
 	Slow     int           `json:"slow"`     // portals whose last turn took more than five seconds
 	Failing  int           `json:"failing"`  // portals whose last turn failed
-	Refused  int           `json:"refused"`  // of these, those that waiting does not help
+	Refused  int           `json:"refused"`  // of these, those whose error is permanent
 	Handlers int           `json:"handlers"` // that run
 
 	Turns    uint64  `json:"turns"`    // that ended
@@ -40,8 +39,8 @@ type PortalStats struct {
 	Err      error     `json:"-"`             // of the last turn, if it failed
 }
 
-// Stats returns what the fleet does and did. It looks at each portal, which takes some milliseconds
-// if there are very many.
+// Stats returns what the fleet does and did. It looks at each portal, which takes a few
+// milliseconds if there are very many.
 func (f *Fleet) Stats() FleetStats {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -66,11 +65,11 @@ func (f *Fleet) Stats() FleetStats {
 			s.Overdue = max(s.Overdue, now.Sub(p.due))
 		}
 		switch p.kind {
-		case long:
+		case kindSlow:
 			s.Slow++
-		case failing:
+		case kindFailing:
 			s.Failing++
-		case stuck:
+		case kindStuck:
 			if p.turn != nil && !p.turn.stopping { // otherwise it waits for handlers that are counted
 				s.Stuck++
 			}
@@ -91,7 +90,8 @@ func (f *Fleet) Stats() FleetStats {
 	return s
 }
 
-// Portal returns what is known of one portal, and false if the fleet does not know it.
+// Portal returns what is known of one portal. It returns false if the fleet does not know the
+// portal.
 func (f *Fleet) Portal(memberID string) (PortalStats, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -122,17 +122,20 @@ func (f *Fleet) MemberIDs() []string {
 	return ids
 }
 
-// handle is the handler of all engines.
-func (f *Fleet) handle(ctx context.Context, d *event.Delivery) error {
-	err := f.handler.HandleEvent(ctx, d)
-	if err == nil || isGone(err) { // either way the record is done with
-		lag := time.Since(d.Time)
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		f.stats.Handled++
-		if !d.Time.IsZero() {
-			f.lag.Record(lag)
-		}
-	}
-	return err
-}
+// Latency is a snapshot of how long something took since the Fleet was made. It is immutable. The
+// zero Latency has no observations.
+type Latency struct{ snapshot histogram.Snapshot }
+
+// Count returns the number of observations.
+func (l Latency) Count() uint64 { return l.snapshot.Count() }
+
+// Sum returns the total of all observations, to the nanosecond.
+func (l Latency) Sum() time.Duration { return l.snapshot.Sum() }
+
+// Quantile returns a duration that the share q of the observations did not exceed, for example 0.99
+// for the 99th percentile. It is at most an eighth (or a microsecond) too high and never too low,
+// up to 78 hours. It is 0 without observations. q is clamped to 0…1.
+func (l Latency) Quantile(q float64) time.Duration { return l.snapshot.Quantile(q) }
+
+// MarshalJSON gives the count, the sum and the usual quantiles, in seconds.
+func (l Latency) MarshalJSON() ([]byte, error) { return l.snapshot.MarshalJSON() }

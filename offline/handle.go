@@ -4,17 +4,15 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/internal/dispatch"
 	"github.com/b24events/b24events/internal/errtree"
-	"github.com/b24events/b24events/internal/redact"
 	"github.com/b24events/b24events/internal/timing"
 )
 
-// Waits between attempts of a handler that asks for none.
+// Waits between attempts, if the handler does not ask for one.
 const (
 	minRetryWait = time.Second
 	maxRetryWait = 30 * time.Second
@@ -24,15 +22,15 @@ const (
 type task struct {
 	Record
 
-	pass     *parkedPass // nil for a record that is not parked
-	older    []Record    // parked rows of the same change, which this one stands for
-	unqueued bool        // the row is gone from the queue: there is nothing to clear or to park
+	pass    *parkedPass // nil for a record that is not parked
+	older   []Record    // parked rows of the same change, which this one stands for
+	rowGone bool        // the row is gone from the queue: there is nothing to clear or to park
 }
 
-// item makes the task one for the dispatcher.
+// item returns the task as an item of the dispatcher.
 func (t *task) item(values context.Context) *dispatch.Item {
 	it := &dispatch.Item{
-		Delivery: t.Delivery, Values: values, Lane: t.Delivery.Lane(), Parked: t.Parked || t.stands, Arrived: time.Now(), Front: t,
+		Delivery: t.Delivery, Values: values, Lane: t.Delivery.Lane(), Parked: t.Parked || t.wasParked, Arrived: time.Now(), Front: t,
 	}
 	if t.Parked {
 		it.MaxAttempts = 1 // for each pass
@@ -40,17 +38,18 @@ func (t *task) item(values context.Context) *dispatch.Item {
 	return it
 }
 
-// tasksOf makes tasks of records, but for those that need no handler.
+// tasksOf makes tasks of records. It finishes those that need no handler: unreadable ones and those
+// of ignored users.
 func (e *engine) tasksOf(ctx context.Context, records []Record) []*task {
 	tasks := make([]*task, 0, len(records))
 	for _, r := range records {
-		e.ledger.hold(r)
+		e.ledger.add(r)
 		t := &task{Record: r}
 		switch {
 		case r.Err != nil:
-			e.giveUp(ctx, r, 0, r.Err)
-			e.deadLetter(t) //nolint:contextcheck // it logs, of a record and not of the turn
-		case !r.stands && !r.Parked && e.cfg.ignored[r.Delivery.Auth.UserID]:
+			e.reportParking(ctx, r, 0, r.Err)
+			e.park(t) //nolint:contextcheck // it logs, of a record and not of the turn
+		case !r.wasParked && !r.Parked && e.cfg.ignored[r.Delivery.Auth.UserID]:
 			e.meter.count(func(s *Stats) { s.Ignored++ })
 			e.ack(t) //nolint:contextcheck // it logs, of a record and not of the turn
 		default:
@@ -70,11 +69,11 @@ func (e *engine) Handle(ctx context.Context, it *dispatch.Item) error {
 	err := e.cfg.handle(ctx, t.Delivery)
 	switch {
 	case isGone(err):
-		e.log(ctx, slog.LevelInfo, "offline queue: the object is gone, its record is cleared", about(t.Record)...)
+		e.log(ctx, slog.LevelInfo, "offline queue: the object is gone, its record is cleared", recordAttrs(t.Record)...)
 		return nil
 	case isUnfetchable(err):
 		e.log(ctx, slog.LevelWarn, "offline queue: no method reads the object, its record is cleared",
-			append(about(t.Record), errorAttr(t.Delivery, err))...)
+			append(recordAttrs(t.Record), errorAttr(t.Delivery, err))...)
 		return nil
 	default:
 		return err
@@ -84,11 +83,11 @@ func (e *engine) Handle(ctx context.Context, it *dispatch.Item) error {
 // Retrying implements dispatch.Front.
 func (e *engine) Retrying(it *dispatch.Item, err error, wait time.Duration) {
 	t, _ := it.Front.(*task)
-	e.log(it.Values, slog.LevelInfo, "offline queue: the handler failed, trying again", append(about(t.Record),
+	e.log(it.Values, slog.LevelInfo, "offline queue: the handler failed, trying again", append(recordAttrs(t.Record),
 		slog.Int(keyAttempt, it.Attempts), errorAttr(t.Delivery, err), waitAttr(wait))...)
 }
 
-// Finished implements dispatch.Front: it notes what the portal is to be told.
+// Finished implements dispatch.Front: it notes whether the record is to be cleared or parked.
 func (e *engine) Finished(it *dispatch.Item, o dispatch.Outcome, err error) {
 	t, _ := it.Front.(*task)
 	ctx := it.Values
@@ -101,107 +100,108 @@ func (e *engine) Finished(it *dispatch.Item, o dispatch.Outcome, err error) {
 	}()
 	switch o {
 	case dispatch.OutcomeDone:
-		e.handled(ctx, t.Delivery)
+		e.reportHandled(ctx, t.Delivery)
 		done = true
 		e.ack(t)
 	case dispatch.OutcomeUnhandled:
-		e.unhandled(ctx, t.Record, err)
+		e.reportUnhandled(ctx, t.Record, err)
 		done = true
-		e.deadLetter(t)
+		e.park(t)
 	case dispatch.OutcomeFailed:
 		if isDropped(err) {
-			e.dropped(ctx, t.Record, it.Attempts, err)
+			e.reportDropped(ctx, t.Record, it.Attempts, err)
 			done = true
 			e.ack(t)
 			return
 		}
-		if t.unqueued {
-			e.lose(ctx, t.Record, it.Attempts, err)
+		if t.rowGone {
+			e.reportLost(ctx, t.Record, it.Attempts, err)
 		} else {
-			e.giveUp(ctx, t.Record, it.Attempts, err)
+			e.reportParking(ctx, t.Record, it.Attempts, err)
 		}
 		done = true
-		e.deadLetter(t)
-	default: // it was cut; nothing is merged or removed here
+		e.park(t)
+	default: // the dispatcher gave it up, because the engine stops
 		done = true
 		e.abandon(t)
 	}
 }
 
-// ack notes that a record is finished, and the older rows that it stands for.
+// ack notes that a record and the older rows that it stands for are to be cleared.
 func (e *engine) ack(t *task) {
 	for _, r := range t.older {
 		e.ackRow(r, true)
 	}
-	e.ackRow(t.Record, !t.unqueued)
+	e.ackRow(t.Record, !t.rowGone)
 }
 
-// nameable reports whether calls can name the record: they take IDs of records and of messages.
-func nameable(r Record) bool { return r.ID > 0 || isMessageID(r.MessageID) }
+// hasUsableID reports whether calls can name the record, by its ID or by its message ID.
+func hasUsableID(r Record) bool { return r.ID > 0 || isMessageID(r.MessageID) }
 
-// cannotName reports a record that no call can clear or park.
-func (e *engine) cannotName(r Record) {
+// leaveUnnameable logs a record that no call can clear or park. It stays reserved.
+func (e *engine) leaveUnnameable(r Record) {
 	e.log(context.Background(), slog.LevelError,
-		"offline queue: a record without a usable message ID cannot be cleared or parked, and stays reserved", about(r)...)
-	e.ledger.pin(r)
+		"offline queue: a record without a usable message ID cannot be cleared or parked, and stays reserved", recordAttrs(r)...)
+	e.ledger.keepReserved(r)
 }
 
-// ackRow notes that a row is to be cleared. reserved is false if it is gone from the queue.
+// ackRow notes that a row is to be cleared. reserved is false if the row is gone from the queue.
 func (e *engine) ackRow(r Record, reserved bool) {
 	switch {
 	case !r.offset.IsZero():
-		e.journal.spool.Ack(r.offset)
+		e.spool.journal.Ack(r.offset)
 		e.meter.count(func(s *Stats) { s.Cleared++ })
-		e.ledger.keep(r)
-	case reserved && !nameable(r):
-		e.cannotName(r)
+		e.ledger.release(r)
+	case reserved && !hasUsableID(r):
+		e.leaveUnnameable(r)
 	default:
 		e.ledger.ack(r, reserved)
 	}
 }
 
-// deadLetter notes that a record is to be parked. One that is parked already stays so, and older
-// rows that it stands for are cleared.
-func (e *engine) deadLetter(t *task) {
+// park notes that a record is to be parked. One that is parked already stays so. Older rows that it
+// stands for are cleared.
+func (e *engine) park(t *task) {
 	for _, r := range t.older {
 		e.ackRow(r, true)
 	}
 	switch {
 	case !t.offset.IsZero():
-		e.journal.spool.Park(t.offset)
+		e.spool.journal.Park(t.offset)
 		if !t.Parked {
 			e.meter.count(func(s *Stats) { s.Parked++ })
 		}
-	case t.Parked, t.unqueued:
+	case t.Parked, t.rowGone:
 	case isMessageID(t.MessageID):
-		e.ledger.letter(t.Record)
+		e.ledger.park(t.Record)
 		return
 	default: // the portal parks by message
-		e.cannotName(t.Record)
+		e.leaveUnnameable(t.Record)
 		return
 	}
 	if t.pass != nil {
-		t.pass.failed(t.Record)
+		t.pass.noteFailed(t.Record)
 	}
-	e.ledger.keep(t.Record)
+	e.ledger.release(t.Record)
 }
 
-// abandon leaves a record as it is, for the next start.
+// abandon leaves a record as it is on the portal, for the next start.
 func (e *engine) abandon(t *task) {
 	for _, r := range append(t.older, t.Record) {
 		if !r.offset.IsZero() {
-			e.journal.spool.Nack(r.offset)
+			e.spool.journal.Nack(r.offset)
 		}
 		if r.Parked {
-			e.ledger.keep(r)
+			e.ledger.release(r)
 		} else {
-			e.ledger.leave(r)
+			e.ledger.abandon(r)
 		}
 	}
 }
 
-// isGone reports whether a handler's error says that there is nothing left to do because the object
-// is gone. It does not if the handler asks for another attempt, or if something else failed too.
+// isGone reports whether a handler's error says that the object is gone, so that there is nothing
+// left to do. It returns false if the handler asks for another attempt, or if something else failed
+// too.
 func isGone(err error) bool { return isFinal(err, errtree.Is(event.ErrGone)) }
 
 // isFinal reports whether an error asks for no other attempt and matches in every branch.
@@ -211,7 +211,7 @@ func isFinal(err error, match func(error) bool) bool {
 }
 
 // isUnfetchable reports whether a handler's error says that the platform has no method for the
-// object, as for a comment of the new task card. Package event marks such errors.
+// object, for example for a comment of the new task card. Package event marks these errors.
 func isUnfetchable(err error) bool {
 	return isFinal(err, func(err error) bool {
 		e, ok := err.(interface{ Unfetchable() bool })
@@ -219,9 +219,8 @@ func isUnfetchable(err error) bool {
 	})
 }
 
-// isDropped reports whether the handler itself dropped the record, by event.Drop, in every branch
-// of its error. Other errors that are final may be those of a program that a later version
-// corrects.
+// isDropped reports whether the handler itself dropped the record, with event.Drop in every branch
+// of its error. A later version of the program may correct what caused other permanent errors.
 func isDropped(err error) bool {
 	return isFinal(err, func(err error) bool {
 		e, ok := err.(interface{ Dropped() bool })
@@ -229,7 +228,7 @@ func isDropped(err error) bool {
 	})
 }
 
-func (e *engine) handled(ctx context.Context, d *event.Delivery) {
+func (e *engine) reportHandled(ctx context.Context, d *event.Delivery) {
 	var lag time.Duration
 	if !d.Time.IsZero() {
 		lag = max(0, time.Since(d.Time))
@@ -248,8 +247,8 @@ func retryWait(attempts int) time.Duration {
 	return timing.Backoff{First: minRetryWait, Longest: maxRetryWait, Factor: 2}.After(attempts)
 }
 
-// misfits reports the values of a payload that do not fit.
-func (e *engine) misfits(ctx context.Context, d *event.Delivery) {
+// reportMisfits reports the values of a payload that do not fit.
+func (e *engine) reportMisfits(ctx context.Context, d *event.Delivery) {
 	list := d.Misfits()
 	e.meter.count(func(s *Stats) { s.Misfits += counted(len(list)) })
 	for _, m := range list {
@@ -257,54 +256,31 @@ func (e *engine) misfits(ctx context.Context, d *event.Delivery) {
 	}
 }
 
-// unhandled reports a record that no handler takes. It is parked, so that a version of the program
-// that has a handler finds it; the log names each event once.
-func (e *engine) unhandled(ctx context.Context, r Record, err error) {
-	if r.Parked || r.stands {
+// reportUnhandled reports a record without a handler. It is parked, so that a version of the
+// program that has a handler finds it. The log names each event once.
+func (e *engine) reportUnhandled(ctx context.Context, r Record, err error) {
+	if r.Parked || r.wasParked {
 		return // it was reported before
 	}
 	e.meter.count(func(s *Stats) { s.Unhandled++ })
 	if e.cfg.unhandled.first(r.Delivery.Name) {
 		e.log(ctx, slog.LevelError, "offline queue: no handler takes this event, its records are parked until one does",
-			about(r)...)
+			recordAttrs(r)...)
 	}
 	e.callRecordHook(ctx, "Parked", e.cfg.hooks.Parked, r, err)
 }
 
-// dropped reports a record that its handler dropped.
-func (e *engine) dropped(ctx context.Context, r Record, attempts int, err error) {
+// reportDropped reports a record that its handler dropped.
+func (e *engine) reportDropped(ctx context.Context, r Record, attempts int, err error) {
 	e.meter.count(func(s *Stats) { s.Dropped++ })
 	e.log(ctx, slog.LevelWarn, "offline queue: the handler dropped the record, it is cleared",
-		append(about(r), slog.Int(keyAttempt, attempts), errorAttr(r.Delivery, err))...)
+		append(recordAttrs(r), slog.Int(keyAttempt, attempts), errorAttr(r.Delivery, err))...)
 	e.callRecordHook(ctx, "Dropped", e.cfg.hooks.Dropped, r, err)
 }
 
-// maxNames bounds how many names of events are remembered.
-const maxNames = 1000
-
-// names remembers which events were reported. It is safe for concurrent use.
-type names struct {
-	mu   sync.Mutex
-	seen map[string]bool
-}
-
-// first reports whether a name is new, and remembers it.
-func (n *names) first(name string) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.seen[name] || len(n.seen) >= maxNames {
-		return false
-	}
-	if n.seen == nil {
-		n.seen = make(map[string]bool)
-	}
-	n.seen[name] = true
-	return true
-}
-
-// giveUp says why a record will be parked, or stays so.
-func (e *engine) giveUp(ctx context.Context, r Record, attempts int, err error) {
-	attrs := append(about(r), slog.Int(keyAttempt, attempts), errorAttr(r.Delivery, err))
+// reportParking reports why a record will be parked, or stays so.
+func (e *engine) reportParking(ctx context.Context, r Record, attempts int, err error) {
+	attrs := append(recordAttrs(r), slog.Int(keyAttempt, attempts), errorAttr(r.Delivery, err))
 	if r.Parked {
 		e.log(ctx, slog.LevelWarn, "offline queue: failed again, the record stays parked", attrs...)
 		return
@@ -313,39 +289,14 @@ func (e *engine) giveUp(ctx context.Context, r Record, attempts int, err error) 
 	e.callRecordHook(ctx, "Parked", e.cfg.hooks.Parked, r, err)
 }
 
-// lose reports a record that cannot be parked any more, because its row is gone from the queue.
-func (e *engine) lose(ctx context.Context, r Record, attempts int, err error) {
+// reportLost reports a record that cannot be parked any more, because its row is gone from the
+// queue.
+func (e *engine) reportLost(ctx context.Context, r Record, attempts int, err error) {
 	e.meter.count(func(s *Stats) { s.Dropped++ })
 	e.log(ctx, slog.LevelError, "offline queue: out of attempts, and the row is gone from the queue; the change is lost",
-		append(about(r), slog.Int(keyAttempt, attempts), errorAttr(r.Delivery, err))...)
+		append(recordAttrs(r), slog.Int(keyAttempt, attempts), errorAttr(r.Delivery, err))...)
 	e.callRecordHook(ctx, "Dropped", e.cfg.hooks.Dropped, r, err)
 }
 
-// callRecordHook calls a hook about a record, if there is one.
-func (e *engine) callRecordHook(ctx context.Context, name string, hook func(context.Context, Record, error), r Record, err error) {
-	if hook != nil {
-		e.callHook(ctx, name, func() { hook(ctx, r, err) })
-	}
-}
-
-// callHook calls a hook, and logs a panic in it.
-func (e *engine) callHook(ctx context.Context, name string, hook func()) {
-	if err := dispatch.Guard(func() error { hook(); return nil }); err != nil {
-		e.log(ctx, slog.LevelError, "offline queue: a hook panicked", slog.String("hook", name), errorAttr(nil, err))
-	}
-}
-
-// maxMessageText bounds what is shown of a message ID, in characters. Real ones have 32.
-const maxMessageText = 64
-
-// about identifies a record of the portal in the log.
-func about(r Record) []slog.Attr {
-	attrs := []slog.Attr{slog.Int64(keyRecord, r.ID), slog.String(keyMessage, redact.Clean(r.MessageID, maxMessageText))}
-	if r.Delivery != nil {
-		attrs = append(attrs, slog.String(keyEvent, r.Delivery.Name))
-	}
-	return attrs
-}
-
-// errUnqueued is why a record is handled once more: parking it removed it from the queue.
-var errUnqueued = errors.New("offline: the record was gone when it was parked; its change is handled once more")
+// errRowGone is the reason why a record is handled once more.
+var errRowGone = errors.New("offline: the record was gone when it was parked; its handler runs once more")

@@ -3,31 +3,25 @@ package offline
 import (
 	"cmp"
 	"context"
-	"encoding/json"
-	"errors"
 	"log/slog"
 	"time"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/internal/dispatch"
 )
 
-// measureInterval is how often the backlog is measured, by a call that joins others. None is needed
-// if the last reservation held all there was.
-const measureInterval = 30 * time.Second
-
-// Hooks are functions that a consumer or a fleet calls as it works, for metrics and alarms. Those
-// that are nil are left out. They hold up the work for as long as they take, so they should return
-// soon. All must be safe for concurrent use: handlers of several objects, and a fleet's portals,
-// end at the same time. They must not change what they are given. A panic in one is logged and
-// changes nothing else.
+// Hooks are functions that a consumer or a fleet calls as it works, for metrics and alarms. Each
+// may be nil. The work waits for them, so they should return soon. All must be safe for concurrent
+// use, because handlers of several objects and portals end at the same time. They must not change
+// their arguments. A panic in one is logged and changes nothing else.
 type Hooks struct {
-	// Handled is called when a handler has finished a record successfully, with the time from the
+	// Handled is called when a handler has finished a record successfully. lag is the time from the
 	// change on the portal until then. The portal states the time of a change to the second and by
 	// its own clock. lag is never negative, and 0 if the record states no time.
 	Handled func(ctx context.Context, d *event.Delivery, lag time.Duration)
-	// Parked is called when a record is about to be parked for the first time, with the reason. If
-	// the record could not be read, err is r.Err, and r has no Delivery. Attempts with parked
-	// records that fail again are not reported.
+	// Parked is called when a record is about to be parked for the first time. err is the reason. If
+	// the record could not be read, err is r.Err, and r has no Delivery. Parked is not called again
+	// when an attempt with a parked record fails.
 	Parked func(ctx context.Context, r Record, err error)
 	// Dropped is called when a handler dropped a record with [event.Drop], which ends it for good:
 	// the record is cleared. It is also called for a record that failed to the end and is gone from
@@ -36,143 +30,90 @@ type Hooks struct {
 	// Measured is called with what the queue holds, about every 30 seconds while the queue is asked
 	// at least as often.
 	Measured func(ctx context.Context, b Backlog)
-	// Stalled is called when a silence has lasted for as long as [WithStallAlert] says, and once more
+	// Stalled is called when a stall has lasted for as long as [WithStallAlert] says, and once more
 	// when it is over.
 	Stalled func(ctx context.Context, s Stall)
 }
 
-// Backlog is what a queue holds.
-type Backlog struct {
-	MemberID string // of the portal
-
-	At      time.Time // when it was measured; zero if it was not yet
-	Waiting int       // records that no reservation holds, without parked ones
-	Oldest  time.Time // when that record of them changed that has waited longest, by the portal's clock; or zero
-	Parked  int       // parked records, by the last pass over them and what was done since
-}
-
-// Stall is a time without something that should happen.
+// Stall reports that something that should happen has not happened for too long, or happens again.
 type Stall struct {
 	MemberID string // of the portal
 	Kind     StallKind
-	Since    time.Time // when it happened last, or was first missed
+	Since    time.Time // when it happened last, or was first missed if it never happened
 	Over     bool      // it happens again
 }
 
 // StallKind says what does not happen.
 type StallKind string
 
-// The kinds of silence.
+// The kinds of stalls.
 const (
-	// StallNoResponse: every call fails, while calls are made.
+	// StallNoResponse means that every call fails.
 	StallNoResponse StallKind = "no response"
-	// StallNoRecord: the portal responds and has no records. The binding may be gone, or the
-	// application not be installed completely.
+	// StallNoRecord means that the portal responds and has no records. The binding may be gone, or
+	// the application may not be installed completely.
 	StallNoRecord StallKind = "no record"
-	// StallNoList: event.offline.list fails, while other calls may work. The records that an earlier
-	// process left reserved, parked records, and the parking of records wait for it.
+	// StallNoList means that event.offline.list fails, while other calls may succeed. The records
+	// that an earlier process left reserved, parked records, and the parking of records wait for it.
 	StallNoList StallKind = "no list"
-	// StallNoDisk: the spool cannot be written. No more records are taken from the portal.
+	// StallNoDisk means that the spool cannot be written. No more records are taken from the portal.
 	StallNoDisk StallKind = "no disk"
 )
 
-// WithHooks sets functions that the consumer calls as it works.
-func WithHooks(h Hooks) Option {
-	return consumerOption("WithHooks", func(c *config) error {
-		c.hooks = h
-		return nil
-	})
+// stallWatch watches for one kind of stall.
+type stallWatch struct {
+	lastSeen    time.Time
+	missedSince time.Time // when it was first missed; zero if it is not
+	reported    bool
 }
 
-// WithStallAlert sets after how long a silence is reported: noResponse for calls that fail, for
-// event.offline.list alone and for the disk, [DefaultNoResponse] by default; noRecord for a queue
-// without records, by default never. 0 is never. A silence is logged as an error and reported to
-// [Hooks], once, and its end too. For noRecord take a time in which people certainly change
-// something, weekends included.
-func WithStallAlert(noResponse, noRecord time.Duration) Option {
-	return consumerOption("WithStallAlert", func(c *config) error {
-		if noResponse < 0 || noRecord < 0 {
-			return errors.New("offline: WithStallAlert wants durations of 0 or more")
-		}
-		c.noResponse, c.noRecord = noResponse, noRecord
-		return nil
-	})
-}
-
-// alarm watches for one kind of silence.
-type alarm struct {
-	heard  time.Time
-	silent time.Time // when the silence was first noticed; zero if there is none
-	rang   bool
-}
-
-// hear notes that a silence is over, or has not begun.
-func (e *engine) hear(ctx context.Context, a *alarm, kind StallKind) {
-	s := Stall{MemberID: e.memberID, Kind: kind, Since: a.since(), Over: true}
-	rang := a.rang
-	*a = alarm{heard: time.Now()}
-	if rang {
-		e.log(ctx, slog.LevelInfo, "offline queue: the silence is over",
+// noteActivity notes that what a stallWatch watches for has happened. It reports the end of a
+// stall.
+func (e *engine) noteActivity(ctx context.Context, w *stallWatch, kind StallKind) {
+	s := Stall{MemberID: e.memberID, Kind: kind, Since: w.since(), Over: true}
+	reported := w.reported
+	*w = stallWatch{lastSeen: time.Now()}
+	if reported {
+		e.log(ctx, slog.LevelInfo, "offline queue: the stall is over",
 			slog.String(keyKind, string(kind)), slog.Time(keySince, s.Since))
-		e.tell(ctx, s)
+		e.reportStall(ctx, s)
 	}
 }
 
-// listen notes a silence, and reports it if it has lasted too long.
-func (e *engine) listen(ctx context.Context, a *alarm, kind StallKind, limit time.Duration) {
+// noteStall notes that what a stallWatch watches for has not happened. It reports a stall that has
+// lasted for limit, once.
+func (e *engine) noteStall(ctx context.Context, w *stallWatch, kind StallKind, limit time.Duration) {
 	now := time.Now()
-	a.silent = cmp.Or(a.silent, now)
-	if limit == 0 || a.rang || now.Sub(a.silent) < limit {
+	w.missedSince = cmp.Or(w.missedSince, now)
+	if limit == 0 || w.reported || now.Sub(w.missedSince) < limit {
 		return
 	}
-	a.rang = true
-	s := Stall{MemberID: e.memberID, Kind: kind, Since: a.since()}
-	e.log(ctx, slog.LevelError, "offline queue: silence",
+	w.reported = true
+	s := Stall{MemberID: e.memberID, Kind: kind, Since: w.since()}
+	e.log(ctx, slog.LevelError, "offline queue: stalled",
 		slog.String(keyKind, string(kind)), slog.Time(keySince, s.Since))
-	e.tell(ctx, s)
+	e.reportStall(ctx, s)
 }
 
-func (a *alarm) since() time.Time { return cmp.Or(a.heard, a.silent) }
+// since returns when it happened last, or when it was first missed.
+func (w *stallWatch) since() time.Time { return cmp.Or(w.lastSeen, w.missedSince) }
 
-func (e *engine) tell(ctx context.Context, s Stall) {
+func (e *engine) reportStall(ctx context.Context, s Stall) {
 	if hook := e.cfg.hooks.Stalled; hook != nil {
 		e.callHook(ctx, "Stalled", func() { hook(ctx, s) })
 	}
 }
 
-// measurement is a call that measures what waits in the queue.
-func (e *engine) measurement(ctx context.Context) call {
-	params := map[string]any{"filter": map[string]any{"=ERROR": 0, "=PROCESS_ID": ""}, "order": map[string]any{"TIMESTAMP_X": "ASC"}}
-	return call{method: methodList, params: params, done: func(doc json.RawMessage, total int, err error) error {
-		var page []Record
-		if err == nil {
-			page, err = readPage(doc)
-		}
-		if err != nil {
-			return e.listed(ctx, err)
-		}
-		var oldest time.Time
-		if len(page) > 0 {
-			oldest = page[0].time()
-		}
-		e.backlog(ctx, max(total, len(page)), oldest)
-		return nil
-	}}
+// callRecordHook calls a hook about a record, if there is one.
+func (e *engine) callRecordHook(ctx context.Context, name string, hook func(context.Context, Record, error), r Record, err error) {
+	if hook != nil {
+		e.callHook(ctx, name, func() { hook(ctx, r, err) })
+	}
 }
 
-// backlog notes what waits.
-func (e *engine) backlog(ctx context.Context, waiting int, oldest time.Time) {
-	now := time.Now()
-	var b Backlog
-	e.meter.count(func(s *Stats) {
-		s.Backlog.MemberID, s.Backlog.At, s.Backlog.Waiting, s.Backlog.Oldest = e.memberID, now, waiting, oldest
-		b = s.Backlog
-	})
-	if now.Before(e.measured.Add(measureInterval)) {
-		return
-	}
-	e.measured = now
-	if hook := e.cfg.hooks.Measured; hook != nil {
-		e.callHook(ctx, "Measured", func() { hook(ctx, b) })
+// callHook calls a hook, and logs a panic in it.
+func (e *engine) callHook(ctx context.Context, name string, hook func()) {
+	if err := dispatch.Guard(func() error { hook(); return nil }); err != nil {
+		e.log(ctx, slog.LevelError, "offline queue: a hook panicked", slog.String("hook", name), errorAttr(nil, err))
 	}
 }

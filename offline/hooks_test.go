@@ -89,7 +89,7 @@ func TestBacklogIsMeasured(t *testing.T) {
 	})
 }
 
-func TestSilence(t *testing.T) {
+func TestStall(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -102,7 +102,7 @@ func TestSilence(t *testing.T) {
 			time.AfterFunc(after, func() { f.net.Break(f.Domain(), errors.New("no route")) })
 			time.AfterFunc(after+length, func() { f.net.Break(f.Domain(), nil) })
 		}
-		fail(10*time.Minute, 2*time.Minute) // too short to be told
+		fail(10*time.Minute, 2*time.Minute) // too short to be reported
 		fail(20*time.Minute, 30*time.Minute)
 		time.AfterFunc(3*time.Hour, func() { f.change("UPDATE", 1) })
 		ctx, stop := context.WithTimeout(t.Context(), 3*time.Hour+30*time.Minute)
@@ -150,7 +150,7 @@ func TestIgnoredUsersDoNotEndParkedRecords(t *testing.T) {
 		t.Run(fmt.Sprint("spool ", spool), func(t *testing.T) {
 			t.Parallel()
 			f := newFixture(t)
-			opts := []offline.Option{offline.WithIgnoredUsers(9)}
+			opts := []offline.ConsumerOption{offline.WithIgnoredUsers(9)}
 			f.change("UPDATE", 1) // by user 7
 			var h refuses
 			h.set(true, "1")
@@ -183,7 +183,7 @@ func TestOwnChangesMakeNoRecords(t *testing.T) {
 		}
 		require.NoError(t, c.Call(t.Context(), "crm.deal.add", params, nil))
 	}
-	count := func(opts ...offline.Option) int {
+	count := func(opts ...offline.ConsumerOption) int {
 		var seen journal
 		f.drain(seen.HandleEvent, opts...)
 		return len(seen.entries())
@@ -198,4 +198,34 @@ func TestOwnChangesMakeNoRecords(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 1, count())
 	require.Equal(t, 1, count(offline.WithConnector("erp")))
+}
+
+// The portal goes away while a record waits to be parked, dropped or cleared. Someone should know.
+func TestStallIsNoticedWhileARecordWaits(t *testing.T) {
+	t.Parallel()
+	for name, result := range map[string]error{"cleared": nil, "parked": errHandler, "dropped": event.Drop(errHandler)} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var stalls []offline.Stall
+			var began time.Time
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t)
+				f.change("UPDATE", 1)
+				ctx, stop := context.WithTimeout(t.Context(), 24*time.Hour)
+				defer stop()
+				c := newConsumer(t, f.api, func(context.Context, *event.Delivery) error {
+					began = time.Now()
+					f.net.Break(f.Domain(), errors.New("no route"))
+					return result
+				}, offline.WithMaxAttempts(1), offline.WithStallAlert(5*time.Minute, 0), offline.WithHooks(offline.Hooks{
+					Stalled: func(_ context.Context, s offline.Stall) {
+						stalls = append(stalls, s)
+						require.Less(t, time.Since(began), 10*time.Minute)
+					},
+				}))
+				require.Error(t, c.Drain(ctx))
+			})
+			expect(t, len(stalls) == 1, "a day without the portal, and %d stalls were reported", len(stalls))
+		})
+	}
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"net/url"
 	"strings"
@@ -12,20 +11,16 @@ import (
 	"github.com/b24events/b24events/event"
 )
 
-// ErrIdentity means that the caller does not belong to the application or to the portal that it is
-// used for. Nothing was sent.
-const ErrIdentity Error = "offline: the caller belongs to another application or portal"
-
-// identity names a queue: an application's, on a portal, for a connector. It is part of the name of
-// everything that is kept of the queue, so that two queues never share a lease or a folder.
+// identity names a queue: of an application, on a portal, for a connector. It is part of the names
+// of leases and folders, so that two queues never share one.
 type identity struct {
 	clientID  string
 	memberID  string
 	connector string
 }
 
-// clientID returns the ID of the application that c calls for. It is empty when c has no method
-// ClientID() string, as the clients of package rest have.
+// clientID returns the ID of the application that c calls for. It is empty if c has no method
+// ClientID() string. The clients of package rest have one.
 func clientID(c event.Caller) string {
 	if app, ok := c.(interface{ ClientID() string }); ok {
 		return app.ClientID()
@@ -33,7 +28,7 @@ func clientID(c event.Caller) string {
 	return ""
 }
 
-// memberID returns the portal that c calls, or an empty string; see clientID.
+// memberID returns the portal that c calls. It is empty if c has no method MemberID() string.
 func memberID(c event.Caller) string {
 	if portal, ok := c.(interface{ MemberID() string }); ok {
 		return portal.MemberID()
@@ -41,8 +36,8 @@ func memberID(c event.Caller) string {
 	return ""
 }
 
-// identify returns the application and the portal that c calls for. The options may name them, and
-// must not contradict c: what they name becomes the proof of deliveries.
+// identify returns the application and the portal that c calls for. Options may name them, too.
+// They must not contradict c, because what they name becomes the proof of deliveries.
 func identify(c event.Caller, wantClientID, wantMemberID string) (app, portal string, err error) {
 	app, portal = clientID(c), memberID(c)
 	switch {
@@ -54,47 +49,18 @@ func identify(c event.Caller, wantClientID, wantMemberID string) (app, portal st
 	return cmp.Or(wantClientID, app), cmp.Or(wantMemberID, portal), nil
 }
 
-// identifiable returns an error when the queue's state would be kept under a name that other
-// applications or portals have too.
-func (c *config) identifiable() error {
-	option := "WithLeaser"
-	switch {
-	case c.leaser != nil && c.spoolDir != "":
-		return errLeaserAndSpool
-	case c.spoolDir != "":
-		option = "WithSpool"
-	case c.leaser == nil:
-		return nil
-	}
-	switch {
-	case c.clientID == "" && c.fleet:
-		return fmt.Errorf("offline: %s needs the application's client ID, so that two applications never share state; add WithClientID", option)
-	case c.clientID == "":
-		return fmt.Errorf("offline: %s needs the application's client ID, so that two applications never share state; "+
-			"add WithClientID, or pass a caller that has a method ClientID() string", option)
-	case c.memberID == "" && !c.fleet:
-		return fmt.Errorf("offline: %s needs the portal's member ID, so that two portals never share state; "+
-			"add WithMemberID, or pass a caller that has a method MemberID() string", option)
-	default:
-		return nil
-	}
-}
-
-// errLeaserAndSpool is why [WithLeaser] and [WithSpool] exclude each other.
-var errLeaserAndSpool = errors.New("offline: WithLeaser and WithSpool exclude each other; a queue that passes to another process would leave its spool behind")
-
 // leaseName returns the name of a consumer's lease.
 func (id identity) leaseName() string {
 	return "offline/consumer/" + url.PathEscape(id.clientID) + "/" + url.PathEscape(id.memberID) + "/" + url.PathEscape(id.connector)
 }
 
-// fleetPrefix returns what the names of a fleet's leases begin with.
+// fleetPrefix returns the prefix of the names of a fleet's leases.
 func (id identity) fleetPrefix() string {
 	return "offline/fleet/" + url.PathEscape(id.clientID) + "/" + url.PathEscape(id.connector) + "/"
 }
 
 // folder returns the name of the queue's folder in a spool. It has an underscore, which the names
-// of the first format never have; see oldFolder.
+// of the first format (see oldFolder) never have.
 func (id identity) folder() string {
 	name := safeName(id.clientID) + "_" + safeName(id.memberID)
 	if id.connector != "" {
@@ -119,8 +85,8 @@ func (id identity) oldFolder() string {
 // maxSafeName keeps folder names short enough for every file system.
 const maxSafeName = 64
 
-// safeName returns id when it is a harmless part of a file name, as the IDs of Bitrix24 are, or
-// else a name that no harmless ID has.
+// safeName returns id if it is a harmless part of a file name, as the IDs of Bitrix24 are, and
+// otherwise a name that no harmless ID has.
 func safeName(id string) string {
 	harmless := id != "" && len(id) <= maxSafeName && id[0] != '.' &&
 		!strings.ContainsFunc(id, func(c rune) bool { return !lowerOrDigit(c) && c != '.' })

@@ -28,7 +28,12 @@ func (f *fixture) second(events ...string) *rest.Client {
 	require.NoError(f.t, app.Install(f.t.Context()))
 	g, err := app.Grant(eventtest.AdminID)
 	require.NoError(f.t, err)
-	api := newClient(f.t, f.net.Client(), credentials{endpoint: g.ClientEndpoint, token: string(g.AccessToken), client: app.ClientID()}, f.MemberID())
+	api := newClient(
+		f.t,
+		f.net.Client(),
+		credentials{endpoint: g.ClientEndpoint, token: string(g.AccessToken), client: app.ClientID()},
+		f.MemberID(),
+	)
 	for _, name := range events {
 		require.NoError(f.t, event.NewAPI(api).Bind(f.t.Context(), event.Binding{Event: name, Offline: true}))
 	}
@@ -37,7 +42,7 @@ func (f *fixture) second(events ...string) *rest.Client {
 
 // interrupted works a queue with a handler that is stopped in the middle of its first record, which
 // stays in the spool.
-func interrupted(tb testing.TB, c event.Caller, opts ...offline.Option) {
+func interrupted(tb testing.TB, c event.Caller, opts ...offline.ConsumerOption) {
 	tb.Helper()
 	ctx, kill := context.WithCancel(tb.Context())
 	defer kill()
@@ -71,17 +76,17 @@ func TestStateNeedsAnIdentity(t *testing.T) {
 	anonymous := tap{Caller: f.api}
 	lease, spool := offline.WithLeaser(offline.NewMemoryLeaser()), offline.WithSpool(filepath.Join(t.TempDir(), "spool"))
 	client, member := offline.WithClientID("app.1"), offline.WithMemberID("m")
-	consumer := func(c event.Caller, opts ...offline.Option) error {
+	consumer := func(c event.Caller, opts ...offline.ConsumerOption) error {
 		_, err := offline.NewConsumer(c, new(journal), opts...)
 		return err
 	}
-	fleet := func(opts ...offline.Option) error {
+	fleet := func(opts ...offline.FleetOption) error {
 		_, err := offline.NewFleet(func(string) event.Caller { return f.api }, new(journal), opts...)
 		return err
 	}
 	for name, tt := range map[string]struct {
 		err  error
-		says string // empty when there is no error
+		says string // empty for success
 	}{
 		"neither needed":                     {consumer(anonymous), ""},
 		"lease, from the caller":             {consumer(f.api, lease), ""},
@@ -201,7 +206,7 @@ func TestSpoolOfTheFirstFormatIsRefused(t *testing.T) {
 			before := files(t, dir)
 			require.NotEmpty(t, before)
 			f := newFixture(t, eventtest.WithoutExtendedOffline(), eventtest.WithMemberID(tt.member))
-			opts := []offline.Option{offline.WithSpool(dir), offline.WithConnector(tt.connector)}
+			opts := []offline.ConsumerOption{offline.WithSpool(dir), offline.WithConnector(tt.connector)}
 			var seen journal
 			err := newConsumer(t, f.api, seen.HandleEvent, opts...).Drain(t.Context())
 			require.Empty(t, seen.entries())
@@ -234,7 +239,7 @@ func TestFinishedSpoolOfTheFirstFormat(t *testing.T) {
 func TestSpoolRemembersThatARecordWasParked(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	opts := []offline.Option{offline.WithIgnoredUsers(9), offline.WithSpool(t.TempDir())}
+	opts := []offline.ConsumerOption{offline.WithIgnoredUsers(9), offline.WithSpool(t.TempDir())}
 	f.change("UPDATE", 1) // by user 7
 	var h refuses
 	h.set(true, "1")
@@ -403,12 +408,12 @@ func TestFleetRefusesCallersOfOthers(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		id   func(f *fixture) string
-		opts func(f *fixture) []offline.Option
+		opts func(f *fixture) []offline.FleetOption
 	}{
-		"another portal's": {func(*fixture) string { return "b223c6b3710f85df22e9377d6c4f7553" }, func(*fixture) []offline.Option { return nil }},
+		"another portal's": {func(*fixture) string { return "b223c6b3710f85df22e9377d6c4f7553" }, func(*fixture) []offline.FleetOption { return nil }},
 		"another application's": {
 			func(f *fixture) string { return f.MemberID() },
-			func(*fixture) []offline.Option { return []offline.Option{offline.WithClientID("app.1")} },
+			func(*fixture) []offline.FleetOption { return []offline.FleetOption{offline.WithClientID("app.1")} },
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -419,10 +424,13 @@ func TestFleetRefusesCallersOfOthers(t *testing.T) {
 			ctx, stop := context.WithCancel(t.Context())
 			var refusal error
 			var seen journal
-			fleet, err := offline.NewFleet(func(string) event.Caller { return f.api }, &seen, append(tt.opts(f), silent(), offline.WithOnRefused(func(_ string, err error) {
-				refusal = err
-				stop()
-			}))...)
+			fleet, err := offline.NewFleet(
+				func(string) event.Caller { return f.api },
+				&seen,
+				append(tt.opts(f), silent(), offline.WithOnRefused(func(_ string, err error) {
+					refusal = err
+					stop()
+				}))...)
 			require.NoError(t, err)
 			require.NoError(t, fleet.Add(tt.id(f)))
 			require.NoError(t, fleet.Run(ctx))

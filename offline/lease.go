@@ -2,76 +2,114 @@ package offline
 
 import (
 	"context"
-	"errors"
+	"strings"
+	"sync"
 	"time"
-
-	"github.com/b24events/b24events/internal/typednil"
 )
 
-// DefaultLeaseTTL is how long a lease lasts that is not renewed. After so long at most, another
-// process takes over from one that died.
-const DefaultLeaseTTL = 15 * time.Second
-
-// MinLeaseTTL is the shortest that [WithLeaseTTL] takes. A holder renews its leases five times in
-// that long.
-const MinLeaseTTL = 3 * time.Second
-
-// Errors of leases.
-const (
-	// ErrLeaseHeld means that another owner holds the lease of the queue.
-	ErrLeaseHeld Error = "offline: another process holds the lease of the queue; stop it, or wait until its lease has run out"
-	// ErrLeaseLost is the cause with which contexts end when a lease was lost: it could not be
-	// renewed in time, or another owner has it.
-	ErrLeaseLost Error = "offline: the lease was lost"
-)
-
-// Leaser hands out leases, so that one process at a time works a queue. A program implements it
-// over a store that its processes share: a table of a name, an owner and an end will do, or keys
+// Leaser grants leases, so that one process at a time works a queue. A program implements it over a
+// store that its processes share, for example a table with a name, an owner and an end, or keys
 // with a time to live. [MemoryLeaser] is for the goroutines of one process. Package offlinetest has
 // tests for an implementation.
 //
-// A lease is in force until ttl has passed since it was taken or renewed, on the store's clock; the
-// clocks of owners may differ. Owners count from before they called, so they stop before the store
-// lets others in. Names and owners are printable ASCII without spaces and are compared byte by
-// byte. After an error the store may have taken the leases all the same. Implementations must be
-// safe for concurrent use and return when their context ends.
+// A lease is in force until ttl has passed since it was taken or renewed, by the store's clock. The
+// clocks of owners may differ. Owners count from the time before their call, so they stop before
+// the store grants the lease to others. Names and owners are printable ASCII without spaces and are
+// compared byte by byte. After an error the store may have granted the leases nevertheless.
+// Implementations must be safe for concurrent use and return when their context ends.
 type Leaser interface {
 	// Acquire takes the named leases for owner, or renews those that it holds, to ttl from now,
-	// each by itself and atomically. It returns those that owner holds now; the others are
-	// another's.
+	// each by itself and atomically. It returns those that owner holds now. The others belong to other
+	// owners.
 	Acquire(ctx context.Context, owner string, ttl time.Duration, names ...string) ([]string, error)
-	// Release ends the named leases that owner holds. Those of others stay as they are.
+	// Release ends the named leases that owner holds. Leases of others stay as they are.
 	Release(ctx context.Context, owner string, names ...string) error
 	// Held returns the leases in force whose names begin with prefix, by name, with their owners.
 	Held(ctx context.Context, prefix string) (map[string]string, error)
 }
 
-// WithLeaser makes processes take turns: a queue is worked only while the lease for it is held, or
-// that of its shard. Without it, each consumer and each fleet works its queues as if it were alone.
-// For the queues of one portal use either consumers or a fleet: these do not keep each other out.
-//
-// Leases are named after the application and the connector, so several applications may share a
-// leaser. It needs the application's client ID; see [WithClientID]. The option excludes
-// [WithSpool].
-func WithLeaser(l Leaser) Option {
-	return consumerOption("WithLeaser", func(c *config) error {
-		if typednil.Is(l) {
-			return errors.New("offline: WithLeaser with a nil leaser; leave the option out if one process works the queue")
-		}
-		c.leaser = l
-		return nil
-	})
+// MemoryLeaser is a [Leaser] for consumers and fleets of one process, and for tests. It is safe for
+// concurrent use. Make one with [NewMemoryLeaser].
+type MemoryLeaser struct {
+	mu     sync.Mutex
+	leases map[string]memoryLease
+	swept  time.Time
 }
 
-// WithLeaseTTL sets how long leases last without being renewed, [DefaultLeaseTTL] by default and
-// [MinLeaseTTL] or more. With a short time, another process takes over sooner from one that died.
-// But one that hangs for longer, or cannot reach the store, loses its leases.
-func WithLeaseTTL(d time.Duration) Option {
-	return consumerOption("WithLeaseTTL", func(c *config) error {
-		if d < MinLeaseTTL {
-			return errors.New("offline: WithLeaseTTL wants 3 seconds or more")
+type memoryLease struct {
+	owner string
+	until time.Time
+}
+
+// leaseSweep is how often a MemoryLeaser drops leases that ran out.
+const leaseSweep = time.Minute
+
+// NewMemoryLeaser returns an empty in-memory [Leaser].
+func NewMemoryLeaser() *MemoryLeaser {
+	return &MemoryLeaser{leases: make(map[string]memoryLease), swept: time.Now()}
+}
+
+// Acquire implements [Leaser]. Its only error is that of ctx.
+func (m *MemoryLeaser) Acquire(ctx context.Context, owner string, ttl time.Duration, names ...string) ([]string, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	m.sweepLocked(now)
+	var held []string
+	for _, name := range names {
+		if l, taken := m.leases[name]; taken && l.owner != owner && l.until.After(now) {
+			continue
 		}
-		c.leaseTTL = d
-		return nil
-	})
+		m.leases[name] = memoryLease{owner: owner, until: now.Add(ttl)}
+		held = append(held, name)
+	}
+	return held, nil
+}
+
+// Release implements [Leaser]. Its only error is that of ctx.
+func (m *MemoryLeaser) Release(ctx context.Context, owner string, names ...string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, name := range names {
+		if m.leases[name].owner == owner {
+			delete(m.leases, name)
+		}
+	}
+	return nil
+}
+
+// Held implements [Leaser]. Its only error is that of ctx.
+func (m *MemoryLeaser) Held(ctx context.Context, prefix string) (map[string]string, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	owners := make(map[string]string)
+	for name, l := range m.leases {
+		if l.until.After(now) && strings.HasPrefix(name, prefix) {
+			owners[name] = l.owner
+		}
+	}
+	return owners, nil
+}
+
+// sweepLocked drops leases that ran out, now and then. m.mu must be held.
+func (m *MemoryLeaser) sweepLocked(now time.Time) {
+	if now.Sub(m.swept) < leaseSweep {
+		return
+	}
+	m.swept = now
+	for name, l := range m.leases {
+		if !l.until.After(now) {
+			delete(m.leases, name)
+		}
+	}
 }

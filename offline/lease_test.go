@@ -11,7 +11,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/offline"
 )
 
@@ -30,7 +29,7 @@ func TestLeaseIsOneOwners(t *testing.T) {
 	l := offline.NewMemoryLeaser()
 	require.Equal(t, []string{"a", "b"}, acquire(t, l, "one", "b", "a"))
 	require.Equal(t, []string{"c"}, acquire(t, l, "two", "a", "b", "c"), "what another holds is left out, the rest is taken")
-	require.Equal(t, []string{"a"}, acquire(t, l, "one", "a", "c"), "who holds a lease prolongs it")
+	require.Equal(t, []string{"a"}, acquire(t, l, "one", "a", "c"), "who holds a lease renews it")
 	require.Empty(t, acquire(t, l, "one"), "no name, no lease")
 
 	require.NoError(t, l.Release(t.Context(), "two", "a", "nothing"))
@@ -115,23 +114,6 @@ func TestLeaseRace(t *testing.T) {
 	}
 	all.Wait()
 	require.Len(t, winners, 3)
-}
-
-func TestLeaseOptions(t *testing.T) {
-	t.Parallel()
-	var none *offline.MemoryLeaser
-	for name, opt := range map[string]offline.Option{
-		"nil leaser":      offline.WithLeaser(nil),
-		"nil in a leaser": offline.WithLeaser(none),
-		"short time":      offline.WithLeaseTTL(offline.MinLeaseTTL - 1),
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			ignore := event.HandlerFunc(func(context.Context, *event.Delivery) error { return nil })
-			_, err := offline.NewConsumer(unreachable(t), ignore, opt)
-			require.ErrorContains(t, err, "offline: WithLease")
-		})
-	}
 }
 
 // pass lets time pass in a bubble, and what it set off settle.

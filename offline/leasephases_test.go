@@ -45,11 +45,13 @@ func (b *blocker) HandleEvent(ctx context.Context, d *event.Delivery) error {
 	return ctx.Err()
 }
 
-// builders make a consumer or a fleet for one portal with one record, and return its Run. before is
-// called before each call of the portal.
-func builders() map[string]func(t *testing.T, h event.HandlerFunc, before func(context.Context) error, opts ...offline.Option) func(context.Context) error {
-	return map[string]func(t *testing.T, h event.HandlerFunc, before func(context.Context) error, opts ...offline.Option) func(context.Context) error{
-		"consumer": func(t *testing.T, h event.HandlerFunc, before func(context.Context) error, opts ...offline.Option) func(context.Context) error {
+// builder makes a consumer or a fleet for one portal with one record, and returns its Run. before
+// is called before each call of the portal.
+type builder func(t *testing.T, h event.HandlerFunc, before func(context.Context) error, opts ...offline.WorkOption) func(context.Context) error
+
+func builders() map[string]builder {
+	return map[string]builder{
+		"consumer": func(t *testing.T, h event.HandlerFunc, before func(context.Context) error, opts ...offline.WorkOption) func(context.Context) error {
 			t.Helper()
 			f := newFixture(t)
 			f.change("UPDATE", 1)
@@ -59,16 +61,16 @@ func builders() map[string]func(t *testing.T, h event.HandlerFunc, before func(c
 				}
 				return f.api.Call(ctx, method, params, result)
 			})
-			opts = append(opts, offline.WithClientID(f.app.ClientID()), offline.WithMemberID(f.MemberID()))
-			return newConsumer(t, api, h, opts...).Run
+			own := []offline.ConsumerOption{offline.WithClientID(f.app.ClientID()), offline.WithMemberID(f.MemberID())}
+			return newConsumer(t, api, h, append(own, optionsAs[offline.ConsumerOption](t, opts)...)...).Run
 		},
-		"fleet": func(t *testing.T, h event.HandlerFunc, before func(context.Context) error, opts ...offline.Option) func(context.Context) error {
+		"fleet": func(t *testing.T, h event.HandlerFunc, before func(context.Context) error, opts ...offline.WorkOption) func(context.Context) error {
 			t.Helper()
 			w := newWorld(t, 1)
 			w.inside = h
 			w.before = func(ctx context.Context, _ string) error { return before(ctx) }
 			w.change(w.ids[0], 1)
-			f := w.fleet(opts...)
+			f := w.fleet(optionsAs[offline.FleetOption](t, opts)...)
 			w.add(f, w.ids...)
 			return f.Run
 		},
@@ -148,7 +150,12 @@ func TestFleetSeesALostLeaseInEveryPhase(t *testing.T) {
 				w.change(w.ids[0], 1, 2)
 				l := offline.NewMemoryLeaser()
 				mine := &shaky{MemoryLeaser: l}
-				f := w.fleet(offline.WithLeaser(mine), offline.WithGrace(10*time.Minute), offline.WithHandlerTimeout(time.Hour), offline.WithMaxAttempts(1))
+				f := w.fleet(
+					offline.WithLeaser(mine),
+					offline.WithGrace(10*time.Minute),
+					offline.WithHandlerTimeout(time.Hour),
+					offline.WithMaxAttempts(1),
+				)
 				w.add(f, w.ids...)
 				stop := sync.OnceFunc(running(t, f))
 				<-b.in
@@ -258,7 +265,7 @@ func TestFleetsDoNotOverlapWhenTheStoreIsAway(t *testing.T) {
 	})
 }
 
-// deaf is a leaser whose calls hang and ignore their contexts, if it is told so.
+// deaf is a leaser whose calls hang and ignore their contexts while on is set.
 type deaf struct {
 	*offline.MemoryLeaser
 	hangs atomic.Bool
@@ -353,7 +360,14 @@ func TestConsumerSleepsWithItsMachine(t *testing.T) {
 		f, b := newFixture(t), newBlocker()
 		var ahead atomic.Int64
 		wall := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
-		c := newConsumer(t, f.api, b.HandleEvent, offline.WithLeaser(offline.NewMemoryLeaser()), offline.WithWallClock(wall), offline.WithHandlerTimeout(time.Hour))
+		c := newConsumer(
+			t,
+			f.api,
+			b.HandleEvent,
+			offline.WithLeaser(offline.NewMemoryLeaser()),
+			offline.WithWallClock(wall),
+			offline.WithHandlerTimeout(time.Hour),
+		)
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- c.Run(ctx) }()
@@ -471,7 +485,7 @@ func TestStuckHandlerHoldsUpItsPortalOnly(t *testing.T) {
 		pass(t, 4*step)
 		require.Equal(t, 128, b.Stats().Shards+1, "one shard is about to pass")
 		w.change(w.ids[1], 1)
-		a.Wake(w.ids[1]) // which nobody works at the moment
+		a.Wake(w.ids[1]) // which no process works at the moment
 		pass(t, time.Minute)
 		require.Equal(t, []string{"1"}, w.deals(w.ids[1]))
 		require.Equal(t, []int{128, 128}, []int{a.Stats().Shards, b.Stats().Shards}, "another shard passed instead")

@@ -12,8 +12,8 @@ const (
 	// flushInterval is how long an ack waits for a request that it can join. It bounds what a crash
 	// makes the next process handle again.
 	flushInterval = 5 * time.Second
-	// settleTimeout is how long an engine that was stopped goes on trying to send acks.
-	settleTimeout = 10 * time.Second
+	// lastSendTimeout is how long an engine that was stopped goes on trying to send acks.
+	lastSendTimeout = 10 * time.Second
 	// maxAcks is how many records one request clears, so that it stays within what web servers take.
 	maxAcks = 4000
 	// maxAckCalls is how many calls clear them: one for each reservation, of 500 records at most. It
@@ -35,21 +35,21 @@ type budget struct {
 	used atomic.Int64
 }
 
-// ledger is what an engine holds of the queue: records that are in work, acks that the portal does
-// not know of yet, and dead letters that are to be parked. It is safe for concurrent use: workers
-// write to it, and turns read it.
+// ledger is what an engine holds of the queue: records in work, acks that were not sent yet, and
+// records that are to be parked. It is safe for concurrent use: workers write to it, and turns read
+// it.
 type ledger struct {
 	budget *budget
 
-	mu      sync.Mutex
-	held    map[rowKey]struct{} // all of them
-	bytes   int64               // that records in work take
-	working int                 // records in work
-	acks    []ack
-	since   time.Time // when the first ack came
-	letters []Record
-	oldest  time.Time // when the first letter came
-	left    int       // records that were left reserved, and not reported yet
+	mu          sync.Mutex
+	records     map[rowKey]struct{} // all of them
+	bytes       int64               // that records in work take
+	working     int                 // records in work
+	acks        []ack
+	acksSince   time.Time // when the first ack came
+	toPark      []Record
+	toParkSince time.Time // when the first record to park came
+	abandoned   int       // records that were left reserved, and not reported yet
 }
 
 // ack is a record that is to be cleared.
@@ -58,28 +58,28 @@ type ack struct {
 	parked bool
 }
 
-// hold takes records in.
-func (l *ledger) hold(records ...Record) {
+// add adds records, which are in work from now on.
+func (l *ledger) add(records ...Record) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, r := range records {
-		if l.held == nil {
-			l.held = make(map[rowKey]struct{})
+		if l.records == nil {
+			l.records = make(map[rowKey]struct{})
 		}
-		l.held[r.key()] = struct{}{}
+		l.records[r.key()] = struct{}{}
 		l.working++
 		l.bytes += r.size()
 		l.budget.used.Add(r.size())
 	}
 }
 
-// endLocked notes that a record is no longer in work. l.mu is held.
-func (l *ledger) endLocked(r Record) {
+// finishLocked notes that a record is no longer in work. l.mu must be held.
+func (l *ledger) finishLocked(r Record) {
 	l.working--
 	l.freeLocked(r)
 }
 
-// freeLocked gives back the memory of a record. l.mu is held.
+// freeLocked gives back the memory of a record. l.mu must be held.
 func (l *ledger) freeLocked(r Record) {
 	l.bytes -= r.size()
 	l.budget.used.Add(-r.size())
@@ -89,56 +89,56 @@ func (l *ledger) freeLocked(r Record) {
 func (l *ledger) ack(r Record, reserved bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.endLocked(r)
+	l.finishLocked(r)
 	if !reserved {
-		l.forgetLocked(r.key())
+		l.removeLocked(r.key())
 		return
 	}
 	if len(l.acks) == 0 {
-		l.since = time.Now()
+		l.acksSince = time.Now()
 	}
 	l.acks = append(l.acks, ack{key: r.key(), parked: r.Parked})
 }
 
-// letter notes that a record is to be parked.
-func (l *ledger) letter(r Record) {
+// park notes that a record is to be parked.
+func (l *ledger) park(r Record) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.working-- // it takes memory until it is parked
-	if len(l.letters) == 0 {
-		l.oldest = time.Now()
+	if len(l.toPark) == 0 {
+		l.toParkSince = time.Now()
 	}
-	l.letters = append(l.letters, r)
+	l.toPark = append(l.toPark, r)
 }
 
-// keep lets go of a record that stays as it is.
-func (l *ledger) keep(r Record) {
+// release forgets a record that stays as it is on the portal.
+func (l *ledger) release(r Record) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.endLocked(r)
-	l.forgetLocked(r.key())
+	l.finishLocked(r)
+	l.removeLocked(r.key())
 }
 
-// pin lets go of a record that the portal cannot be told of, and remembers it: it stays reserved,
-// and is not handled again before the next start of the process.
-func (l *ledger) pin(r Record) {
+// keepReserved notes that a record stays reserved because no call can name it. It stays in the
+// ledger, so that it is not handled again before the next start of the process.
+func (l *ledger) keepReserved(r Record) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.endLocked(r)
-	l.left++
+	l.finishLocked(r)
+	l.abandoned++
 }
 
-// leave lets go of a record that was not handled, and counts it.
-func (l *ledger) leave(r Record) {
+// abandon forgets a record that was not handled, and counts it.
+func (l *ledger) abandon(r Record) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.endLocked(r)
-	l.forgetLocked(r.key())
-	l.left++
+	l.finishLocked(r)
+	l.removeLocked(r.key())
+	l.abandoned++
 }
 
-// discard gives back the memory of everything, when nothing is in work any more and the ledger is
-// not used again.
+// discard gives back the memory of everything. Nothing may be in work, and the ledger is not used
+// again.
 func (l *ledger) discard() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -146,96 +146,97 @@ func (l *ledger) discard() {
 	l.bytes = 0
 }
 
-func (l *ledger) forgetLocked(key rowKey) {
-	delete(l.held, key)
-	if len(l.held) == 0 {
-		l.held = nil
+// removeLocked forgets a record. l.mu must be held.
+func (l *ledger) removeLocked(key rowKey) {
+	delete(l.records, key)
+	if len(l.records) == 0 {
+		l.records = nil
 	}
 }
 
-// holds reports whether a record is in the ledger.
-func (l *ledger) holds(r Record) bool {
+// has reports whether a record is in the ledger.
+func (l *ledger) has(r Record) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	_, ok := l.held[r.key()]
+	_, ok := l.records[r.key()]
 	return ok
 }
 
-// sent removes acks that the portal knows of.
-func (l *ledger) sent(acks []ack) {
+// acked removes acks that were sent.
+func (l *ledger) acked(acks []ack) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	gone := make(map[rowKey]bool, len(acks))
 	for _, a := range acks {
 		gone[a.key] = true
-		l.forgetLocked(a.key)
+		l.removeLocked(a.key)
 	}
 	l.acks = slices.DeleteFunc(l.acks, func(a ack) bool { return gone[a.key] })
 	if len(l.acks) == 0 {
 		l.acks = nil
 	} else {
-		l.since = time.Now()
+		l.acksSince = time.Now()
 	}
 }
 
-// parked removes letters that were parked, or that are gone from the queue.
-func (l *ledger) parked(records []Record) {
+// parkingDone removes records that were parked, or that are gone from the queue.
+func (l *ledger) parkingDone(records []Record) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	gone := make(map[rowKey]bool, len(records))
 	for _, r := range records {
 		gone[r.key()] = true
-		l.forgetLocked(r.key())
+		l.removeLocked(r.key())
 	}
-	l.letters = slices.DeleteFunc(l.letters, func(r Record) bool {
+	l.toPark = slices.DeleteFunc(l.toPark, func(r Record) bool {
 		if !gone[r.key()] {
 			return false
 		}
 		l.freeLocked(r)
 		return true
 	})
-	l.oldest = time.Now()
+	l.toParkSince = time.Now()
 }
 
-// dropLetters leaves dead letters as they are.
-func (l *ledger) dropLetters() {
+// abandonParking abandons the records that are to be parked.
+func (l *ledger) abandonParking() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, r := range l.letters {
+	for _, r := range l.toPark {
 		l.freeLocked(r)
-		l.forgetLocked(r.key())
+		l.removeLocked(r.key())
 	}
-	l.left += len(l.letters)
-	l.letters = nil
+	l.abandoned += len(l.toPark)
+	l.toPark = nil
 }
 
-// due reports whether acks are worth a request of their own: they have waited long enough, or
-// nothing is in work that others would come from.
-func (l *ledger) due(now time.Time) bool {
+// acksDue reports whether acks deserve a request of their own: they have waited long enough, or
+// nothing is in work that would add others.
+func (l *ledger) acksDue(now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.acks) > 0 && (l.working == 0 || len(l.acks) >= maxAcks || now.Sub(l.since) >= flushInterval)
+	return len(l.acks) > 0 && (l.working == 0 || len(l.acks) >= maxAcks || now.Sub(l.acksSince) >= flushInterval)
 }
 
-// flushAt returns when acks will be due; zero for never.
-func (l *ledger) flushAt() time.Time {
+// acksDueAt returns when acks will be due; zero for never.
+func (l *ledger) acksDueAt() time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.acks) == 0 {
 		return time.Time{}
 	}
-	return l.since.Add(flushInterval)
+	return l.acksSince.Add(flushInterval)
 }
 
-// portion is how many times the free memory a queue may hold, so that one of many leaves the others
-// some.
-const portion = 3
+// memoryShare is how many times the free memory the records of one queue may take, so that it
+// leaves some to the others.
+const memoryShare = 3
 
 // hasRoom reports whether there is memory for more records.
 func (l *ledger) hasRoom() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.bytes <= portion*(l.budget.size-l.budget.used.Load())
+	return l.bytes <= memoryShare*(l.budget.size-l.budget.used.Load())
 }
 
 // idle reports whether nothing is in work.
@@ -249,51 +250,52 @@ func (l *ledger) idle() bool {
 func (l *ledger) empty() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.working == 0 && len(l.acks) == 0 && len(l.letters) == 0
+	return l.working == 0 && len(l.acks) == 0 && len(l.toPark) == 0
 }
 
-// lettersDue reports whether dead letters are worth a request of their own, as due does for acks.
-func (l *ledger) lettersDue(now time.Time) bool {
+// parkingDue reports whether the records that are to be parked deserve a request of their own; see
+// acksDue.
+func (l *ledger) parkingDue(now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.letters) > 0 && (l.working == 0 || now.Sub(l.oldest) >= flushInterval)
+	return len(l.toPark) > 0 && (l.working == 0 || now.Sub(l.toParkSince) >= flushInterval)
 }
 
-// lettersAt returns when dead letters will be due; zero for never.
-func (l *ledger) lettersAt() time.Time {
+// parkingDueAt returns when parkingDue will be true; zero for never.
+func (l *ledger) parkingDueAt() time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.letters) == 0 {
+	if len(l.toPark) == 0 {
 		return time.Time{}
 	}
-	return l.oldest.Add(flushInterval)
+	return l.toParkSince.Add(flushInterval)
 }
 
-func (l *ledger) letterCount() int {
+func (l *ledger) toParkCount() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.letters)
+	return len(l.toPark)
 }
 
-// unsent returns how many records the portal was not told of.
+// unsent returns how many acks and parkings were not sent.
 func (l *ledger) unsent() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.acks) + len(l.letters)
+	return len(l.acks) + len(l.toPark)
 }
 
-// takeLeft returns how many records were left reserved since the last call.
-func (l *ledger) takeLeft() int {
+// takeAbandoned returns how many records were left reserved since the last call.
+func (l *ledger) takeAbandoned() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	n := l.left
-	l.left = 0
+	n := l.abandoned
+	l.abandoned = 0
 	return n
 }
 
-// groups returns acks by reservation and by how they are named, as many as one request takes, and
-// whether these are all.
-func (l *ledger) groups() (groups [][]ack, all bool) {
+// ackGroups returns acks by reservation and by how calls name them, as many as one request takes.
+// It also reports whether these are all.
+func (l *ledger) ackGroups() (groups [][]ack, all bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	type name struct {
@@ -323,16 +325,16 @@ func (l *ledger) groups() (groups [][]ack, all bool) {
 	return groups, n == len(l.acks)
 }
 
-// byID reports whether the record is named by its ID. A parked record is: older ones of the same
-// message may be in the same reservation.
+// byID reports whether calls name the record by its ID. They do for parked records, because older
+// ones of the same message may be in the same reservation.
 func (a ack) byID() bool { return (a.parked && a.key.id > 0) || !isMessageID(a.key.messageID) }
 
-// letterGroups returns the letters by reservation.
-func (l *ledger) letterGroups() map[string][]Record {
+// parkGroups returns the records that are to be parked by reservation.
+func (l *ledger) parkGroups() map[string][]Record {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	groups := make(map[string][]Record)
-	for _, r := range l.letters {
+	for _, r := range l.toPark {
 		groups[r.ProcessID] = append(groups[r.ProcessID], r)
 	}
 	return groups
@@ -347,11 +349,11 @@ func (r Record) size() int64 {
 	return n
 }
 
-// ackCalls returns calls that clear finished records, as many as one request takes, and whether
-// these are all.
+// ackCalls returns calls that clear finished records, as many as one request takes. It also reports
+// whether these are all.
 func (e *engine) ackCalls() (calls []call, all bool) {
-	e.stuck = false
-	groups, all := e.ledger.groups()
+	e.clearFailed = false
+	groups, all := e.ledger.ackGroups()
 	for _, g := range groups {
 		params := map[string]any{"process_id": g[0].key.processID}
 		if g[0].byID() {
@@ -368,7 +370,7 @@ func (e *engine) ackCalls() (calls []call, all bool) {
 			params["message_id"] = ids
 		}
 		calls = append(calls, e.ackCall(g, params))
-		e.reclaim.moved(len(g)) // at most
+		e.orphans.rowsGone(len(g)) // at most
 	}
 	return calls, all
 }
@@ -376,17 +378,17 @@ func (e *engine) ackCalls() (calls []call, all bool) {
 func (e *engine) ackCall(acks []ack, params map[string]any) call {
 	return call{method: methodClear, params: params, done: func(doc json.RawMessage, _ int, err error) error {
 		if err == nil {
-			err = readDone(methodClear, doc)
+			err = readTrue(methodClear, doc)
 		}
 		if err != nil {
-			e.stuck = true
+			e.clearFailed = true
 			return err
 		}
-		e.ledger.sent(acks)
+		e.ledger.acked(acks)
 		e.meter.count(func(st *Stats) { st.Cleared += counted(len(acks)) })
 		for _, a := range acks {
 			if a.parked {
-				e.countParked(-1, true)
+				e.addParkedCount(-1)
 			}
 		}
 		return nil

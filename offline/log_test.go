@@ -57,7 +57,7 @@ func TestLogKeys(t *testing.T) {
 	})
 }
 
-// A failure is seen although nobody set a logger.
+// Failures are logged without WithLogger, too.
 //
 //nolint:paralleltest // the default logger belongs to the whole process
 func TestNotSilentByDefault(t *testing.T) {

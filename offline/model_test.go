@@ -20,7 +20,6 @@ import (
 //	modelprocess_test.go   a process: its caller, its leaser, its handler, and how it dies
 //	modelconsumer_test.go  the configurations with consumers
 //	modelfleet_test.go     the configurations with fleets
-//	pending_test.go        what does not hold yet
 //
 // A longer run, and the repetition of one run:
 //
@@ -49,7 +48,7 @@ import (
 //
 //	MUTANT                                         CONFIGURATION  PROPERTY       RATE
 //	no look for what a dead process had reserved   base           emptied        53/60
-//	no look after an answer that was lost          base           emptied        17/60
+//	no look after a response that was lost         base           emptied        17/60
 //	that look takes what this process works on     base           finished once  19/60
 //	a record is cleared before its handler is done base           handled        60/60
 //	a clear that fails is forgotten                base           finished once  41/60
@@ -67,7 +66,7 @@ import (
 //	handlers go on after the grace period          base           stopped        10/60
 //	handlers go on after the lease was lost        leased         leased         12/60
 //	a lease lost during a stop is not noticed      leased         leased         6/60
-//	work goes on though the lease ran out          leased         leased         25/60
+//	work goes on after the lease ran out           leased         leased         25/60
 //	the lease is given back before handlers end    leased         leased         7/60
 //	the spool forgets what waited                  spool          handled        13/60
 //	the spool forgets that a record was parked     spool-ignored  handled        1/160 (3)
@@ -94,6 +93,14 @@ var (
 	modelTrace = flag.Bool("offline.model.trace", false, "print the whole trace of a run of the model check that fails")
 )
 
+// pendingModel names properties that do not hold, as "test/configuration/property", with the
+// reason. Their violations skip a test instead of failing it.
+var pendingModel = map[string]string{
+	"TestModelConsumer/two-unleased/handled": pendingTwo, // documented: what two at a time may lose
+}
+
+const pendingTwo = "two consumers without a lease can lose a change"
+
 // property is something that holds for each run.
 type property string
 
@@ -104,7 +111,7 @@ const (
 	// propEmptied: when all has calmed down, the queue and the spool hold nothing, and nothing is
 	// reserved.
 	propEmptied property = "emptied"
-	// propAlone: no object is handled twice at the same time. A handler that goes on though its
+	// propAlone: no object is handled twice at the same time. A handler that goes on although its
 	// context has ended is an exception for other processes, not for its own.
 	propAlone property = "alone"
 	// propOrdered: a process handles the records of an object in the order of their last change,
@@ -119,7 +126,7 @@ const (
 	// propCounted: the statistics agree with what handlers did.
 	propCounted property = "counted"
 	// propPrompt: changes of objects whose handlers do well are handled within modelConfig.prompt,
-	// whatever other objects, or other methods of the portal, do.
+	// independently of other objects and of other methods of the portal.
 	propPrompt property = "prompt"
 	// propParked: a pass over parked records calls the handler once for each object, and the rows of
 	// an object do not pile up.
@@ -164,16 +171,16 @@ type modelConfig struct {
 	once    bool          // propOnce is checked
 	alone   bool          // propAlone is checked
 	parked  bool          // propParked is checked
-	prompt  time.Duration // propPrompt is checked where it is not 0
+	prompt  time.Duration // propPrompt is checked if it is not 0
 }
 
 // modelCalls are the calls of a portal that go wrong, in percent at most: each process draws, for
 // each method, between none and these.
 type modelCalls struct {
 	fail int // the portal gets nothing
-	lose int // the portal does it, and its answer does not arrive
+	lose int // the portal does it, and its response does not arrive
 	late int // the caller gets an error, and the portal does it up to 20 seconds later
-	slow int // up to 20 seconds until the portal does it, or until it answers
+	slow int // up to 20 seconds until the portal does it, or until it responds
 }
 
 // modelHandlers weighs what handlers do.
@@ -181,7 +188,7 @@ type modelHandlers struct {
 	succeed, fail, drop, retry, retryLong, panics, goexit, hang, linger, gone, unhandled int
 
 	slow    int           // percent that take up to slowest first
-	slowest time.Duration // handlers heed their context in this time
+	slowest time.Duration // handlers return this soon after their context has ended
 }
 
 // modelActions weighs what the schedule does.
@@ -193,11 +200,25 @@ type modelActions struct {
 func modelDefaults(name string) modelConfig {
 	return modelConfig{
 		name: name, runs: 40, steps: 50, processes: [2]int{1, 1}, portals: 1, objects: [2]int{1, 3},
-		kinds:    []string{"UPDATE", "UPDATE", "UPDATE", "ADD", "DELETE"},
-		calls:    modelCalls{fail: 12, lose: 12, late: 6, slow: 12},
-		parking:  modelCalls{fail: 12, lose: 12, slow: 12},
-		handlers: modelHandlers{succeed: 6, fail: 2, drop: 1, retry: 1, retryLong: 1, panics: 1, goexit: 1, hang: 1, linger: 1, gone: 1, unhandled: 1, slow: 30, slowest: 12 * time.Second},
-		actions:  modelActions{change: 10, kill: 1, stop: 1, item: 1, wake: 1, pause: 1, rest: 1},
+		kinds:   []string{"UPDATE", "UPDATE", "UPDATE", "ADD", "DELETE"},
+		calls:   modelCalls{fail: 12, lose: 12, late: 6, slow: 12},
+		parking: modelCalls{fail: 12, lose: 12, slow: 12},
+		handlers: modelHandlers{
+			succeed:   6,
+			fail:      2,
+			drop:      1,
+			retry:     1,
+			retryLong: 1,
+			panics:    1,
+			goexit:    1,
+			hang:      1,
+			linger:    1,
+			gone:      1,
+			unhandled: 1,
+			slow:      30,
+			slowest:   12 * time.Second,
+		},
+		actions: modelActions{change: 10, kill: 1, stop: 1, item: 1, wake: 1, pause: 1, rest: 1},
 
 		maxAttempts: [2]int{1, 3}, parkedInterval: [2]time.Duration{time.Minute, 5 * time.Minute},
 		maxInterval: [2]time.Duration{5 * time.Second, 55 * time.Second}, batchSize: [2]int{1, 4}, workers: [2]int{1, 3},
@@ -252,7 +273,7 @@ func (c modelConfig) check(t *testing.T) {
 func (c modelConfig) run(t *testing.T, seed uint64) (w *modelWorld) {
 	t.Helper()
 	defer func() {
-		if v := recover(); v != nil { // such as synctest's word of a deadlock
+		if v := recover(); v != nil { // for example synctest's report of a deadlock
 			t.Errorf("seed %d panics; repeat it with %s", seed, modelCommand(t.Name(), seed))
 			panic(v)
 		}

@@ -13,7 +13,8 @@ import (
 
 // newConsumer makes the process a consumer's, and returns what runs it.
 func (p *modelProcess) newConsumer(r *rand.Rand) func(context.Context) error {
-	c, err := offline.NewConsumer(modelCaller{process: p}, p, append(p.options(r), p.world.identity(0)...)...)
+	opts := append(optionsAs[offline.ConsumerOption](p.world.t, p.options(r)), p.world.identity(0)...)
+	c, err := offline.NewConsumer(modelCaller{process: p}, p, opts...)
 	require.NoError(p.world.t, err)
 	p.consumer = c
 	return c.Run

@@ -19,7 +19,7 @@ func (p *modelProcess) newFleet(r *rand.Rand) func(context.Context) error {
 	if w.cfg.prompt > 0 {
 		handlers += 40 // so that records wait for others of their portal, or for nothing
 	}
-	opts := append(p.options(r), offline.WithTurns(4), offline.WithHandlers(handlers), w.clientID())
+	opts := append(optionsAs[offline.FleetOption](w.t, p.options(r)), offline.WithTurns(4), offline.WithHandlers(handlers), w.clientID())
 	f, err := offline.NewFleet(func(memberID string) event.Caller { return modelCaller{process: p, portal: w.number[memberID]} }, p, opts...)
 	require.NoError(w.t, err)
 	p.fleet = f

@@ -36,7 +36,7 @@ type modelProcess struct {
 	// The rest is guarded by the world's mu.
 
 	dead       bool      // it was killed
-	stopped    time.Time // when it was told to stop; zero before
+	stopped    time.Time // when it was asked to stop; zero before
 	fair       bool      // its calls go well while it stops
 	failed     bool      // one of these did not, all the same
 	store      storeMode
@@ -48,7 +48,7 @@ type modelProcess struct {
 	latest     map[modelObject]time.Time
 	finished   map[modelRowID]bool
 	handled    uint64 // calls of the handler that succeeded
-	doubtful   uint64 // calls that succeeded though their context had ended
+	doubtful   uint64 // calls that succeeded although their context had ended
 	hooked     uint64 // calls of Hooks.Handled
 }
 
@@ -59,7 +59,7 @@ const (
 	storeFine   storeMode = iota
 	storeAway             // calls fail
 	storeSilent           // calls hang until their context ends
-	storeStuck            // calls hang whatever their context does, for two minutes
+	storeStuck            // calls hang for two minutes and ignore their context
 )
 
 var (
@@ -105,11 +105,13 @@ func (w *modelWorld) launch(dir string) *modelProcess {
 }
 
 // options are those of consumers and of fleets.
-func (p *modelProcess) options(r *rand.Rand) []offline.Option {
+func (p *modelProcess) options(r *rand.Rand) []offline.WorkOption {
 	c := p.world.cfg
-	opts := []offline.Option{
+	opts := []offline.WorkOption{
 		silent(),
-		offline.WithBatchSize(between(r, c.batchSize)), offline.WithWorkers(between(r, c.workers)), offline.WithMaxAttempts(between(r, c.maxAttempts)),
+		offline.WithBatchSize(
+			between(r, c.batchSize),
+		), offline.WithWorkers(between(r, c.workers)), offline.WithMaxAttempts(between(r, c.maxAttempts)),
 		offline.WithParkedInterval(between(r, c.parkedInterval)), offline.WithInterval(time.Second, between(r, c.maxInterval)),
 		offline.WithGrace(p.grace), offline.WithHandlerTimeout(c.timeout),
 		offline.WithHooks(offline.Hooks{Handled: func(context.Context, *event.Delivery, time.Duration) {
@@ -190,8 +192,8 @@ func (p *modelProcess) follow(last *modelProcess) {
 	}
 }
 
-// checkGraceLocked checks that a handler which heeds its context ended within the grace period of a
-// stop, and was given the whole of it. Callers hold the world's mu.
+// checkGraceLocked checks that a handler that returns when its context ends did so within the grace
+// period of a stop, and was given the whole of it. Callers hold the world's mu.
 func (p *modelProcess) checkGraceLocked(run *modelRun) {
 	if p.stopped.IsZero() || run.lingers {
 		return
@@ -303,8 +305,8 @@ type modelCaller struct {
 // callPlan is what becomes of a call.
 type callPlan struct {
 	fails, lost   bool
-	late          time.Duration // after which it runs, though its caller has an error
-	before, after time.Duration // of the wait, before it runs and until it is answered
+	late          time.Duration // after which it runs, although its caller has an error
+	before, after time.Duration // of the wait, before it runs and until it responds
 }
 
 // plan decides what becomes of a call that runs these commands.
@@ -408,7 +410,7 @@ func (c modelCaller) execute(ctx context.Context, method string, params any, run
 	return doc, err
 }
 
-// answered notes an answer, and what goes with it if it is lost.
+// answered notes a response, and what goes with it if it is lost.
 func (c modelCaller) answered(doc json.RawMessage, err error, run []command, lost bool) {
 	w := c.process.world
 	rows, taken := rowsIn(doc, run)
@@ -423,7 +425,7 @@ func (c modelCaller) answered(doc json.RawMessage, err error, run []command, los
 	}
 }
 
-// modelRow is a row in an answer.
+// modelRow is a row in a response.
 type modelRow struct {
 	ID   json.Number `json:"ID"`
 	Name string      `json:"EVENT_NAME"`
@@ -434,7 +436,7 @@ type modelRow struct {
 	} `json:"EVENT_DATA"`
 }
 
-// rowsIn returns the rows in an answer, and those of them that the portal deleted.
+// rowsIn returns the rows in a response, and those of them that the portal deleted.
 func rowsIn(doc json.RawMessage, run []command) (all, taken []modelRow) {
 	results := map[string]json.RawMessage{"": doc}
 	if len(run) > 0 && run[0].name != "" {
@@ -468,7 +470,7 @@ func failuresIn(doc json.RawMessage) int {
 	var batch struct {
 		Errors map[string]json.RawMessage `json:"result_error"`
 	}
-	_ = json.Unmarshal(doc, &batch) // it is a list if there are none, and other answers have none
+	_ = json.Unmarshal(doc, &batch) // it is a list if there are none, and other responses have none
 	return len(batch.Errors)
 }
 
@@ -603,7 +605,19 @@ const (
 	outcomeUnhandled
 )
 
-var modelOutcomes = []string{"succeeds", "fails", "drops", "retries", "retries late", "panics", "exits", "hangs", "lingers", "gone", "unhandled"}
+var modelOutcomes = []string{
+	"succeeds",
+	"fails",
+	"drops",
+	"retries",
+	"retries late",
+	"panics",
+	"exits",
+	"hangs",
+	"lingers",
+	"gone",
+	"unhandled",
+}
 
 // HandleEvent is the handler of the process.
 func (p *modelProcess) HandleEvent(ctx context.Context, d *event.Delivery) error {
@@ -618,7 +632,7 @@ func (p *modelProcess) HandleEvent(ctx context.Context, d *event.Delivery) error
 	how = modelOutcomes[outcome]
 	if outcome == outcomeLinger {
 		run.lingers = true
-		<-time.After(took + upToDuration(r, time.Minute)) // whatever its context says
+		<-time.After(took + upToDuration(r, time.Minute)) // ignoring its context
 	} else if err := during(ctx, took); err != nil {
 		how += ", its context ended first"
 		return err
@@ -658,7 +672,9 @@ func (p *modelProcess) decide(run *modelRun) (modelOutcome, time.Duration, *rand
 	if p.world.isCalm() || (p.world.cfg.oneBad && run.key.id != "1") {
 		return outcomeSucceed, 0, r
 	}
-	outcome := modelOutcome(pick(r, h.succeed, h.fail, h.drop, h.retry, h.retryLong, h.panics, h.goexit, h.hang, h.linger, h.gone, h.unhandled))
+	outcome := modelOutcome(
+		pick(r, h.succeed, h.fail, h.drop, h.retry, h.retryLong, h.panics, h.goexit, h.hang, h.linger, h.gone, h.unhandled),
+	)
 	var took time.Duration
 	if r.IntN(100) < h.slow {
 		took = upToDuration(r, h.slowest)

@@ -91,7 +91,9 @@ func newModelWorld(t *testing.T, cfg modelConfig, seed uint64) *modelWorld {
 	t.Helper()
 	w := &modelWorld{
 		t: t, cfg: cfg, seed: seed, start: time.Now(), leaser: offline.NewMemoryLeaser(),
-		number: make(map[string]int), changes: make(map[modelKey]*modelChanges), piled: make(map[string]bool), running: make(map[modelObject][]*modelRun),
+		number: make(
+			map[string]int,
+		), changes: make(map[modelKey]*modelChanges), piled: make(map[string]bool), running: make(map[modelObject][]*modelRun),
 	}
 	w.schedule = w.source("schedule")
 	w.objects = between(w.schedule, cfg.objects)
@@ -103,15 +105,15 @@ func newModelWorld(t *testing.T, cfg modelConfig, seed uint64) *modelWorld {
 	return w
 }
 
-// clientID names the application. It is one, though each portal of eventtest knows it by another
+// clientID names the application. It is one, although each portal of eventtest knows it by another
 // ID.
-func (w *modelWorld) clientID() offline.Option {
+func (w *modelWorld) clientID() offline.CommonOption {
 	return offline.WithClientID(w.portals[0].app.ClientID())
 }
 
 // identity names the queue of a portal.
-func (w *modelWorld) identity(portal int) []offline.Option {
-	return []offline.Option{w.clientID(), offline.WithMemberID(w.portals[portal].MemberID())}
+func (w *modelWorld) identity(portal int) []offline.ConsumerOption {
+	return []offline.ConsumerOption{w.clientID(), offline.WithMemberID(w.portals[portal].MemberID())}
 }
 
 // source returns random decisions for one occasion, which depend on nothing but the seed and the
@@ -152,7 +154,10 @@ func pick(r *rand.Rand, weights ...int) int {
 // sayLocked adds a line to the trace. Callers hold mu.
 func (w *modelWorld) sayLocked(format string, args ...any) {
 	at := time.Since(w.start)
-	w.trace = append(w.trace, fmt.Sprintf("%3d:%02d:%06.3f  ", int(at.Hours()), int(at.Minutes())%60, (at%time.Minute).Seconds())+fmt.Sprintf(format, args...))
+	w.trace = append(
+		w.trace,
+		fmt.Sprintf("%3d:%02d:%06.3f  ", int(at.Hours()), int(at.Minutes())%60, (at%time.Minute).Seconds())+fmt.Sprintf(format, args...),
+	)
 }
 
 func (w *modelWorld) say(format string, args ...any) {
@@ -213,7 +218,7 @@ func (w *modelWorld) mergesLocked(key modelKey) bool {
 	return false
 }
 
-// excuseLocked ends the changes of records that were deleted as they were read and whose answer
+// excuseLocked ends the changes of records that were deleted as they were read and whose response
 // did not arrive: see "Plans that cannot reserve". Callers hold mu.
 func (w *modelWorld) excuseLocked(portal int, rows []modelRow) {
 	for _, row := range rows {
@@ -233,7 +238,7 @@ type modelRun struct {
 	seen    int // the last change when it began
 	ended   bool
 	success bool // of those that ended, those that Stats.Handled counts
-	lingers bool // it goes on whatever its context says
+	lingers bool // it ignores its context
 }
 
 // modelRowID is a record as it was at one time: its row may change again while it waits.
@@ -395,7 +400,7 @@ func (w *modelWorld) look() {
 	}
 }
 
-// checkLostLocked checks that a row stands for each change that is not handled: without it, no one
+// checkLostLocked checks that a row stands for each change that is not handled: without it, nobody
 // will ever hear of the change, unless the object happens to change again. Callers hold mu.
 func (w *modelWorld) checkLostLocked() {
 	rows := make(map[modelKey]bool)
@@ -504,7 +509,7 @@ func (w *modelWorld) breakList(portal int) {
 	w.healing = time.AfterFunc(d, func() { f.Heal("event.offline.list") })
 }
 
-// calmDown ends all trouble, waits until everything is handled, and looks at what is left.
+// calmDown ends all faults, waits until everything is handled, and looks at what is left.
 func (w *modelWorld) calmDown() {
 	w.mu.Lock()
 	w.calm = true

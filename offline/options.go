@@ -1,124 +1,74 @@
 package offline
 
 import (
-	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
 	"strings"
 	"time"
 
-	"github.com/b24events/b24events/event"
-	"github.com/b24events/b24events/internal/defaultlog"
-	"github.com/b24events/b24events/internal/dispatch"
-	"github.com/b24events/b24events/internal/misfits"
+	"github.com/b24events/b24events/internal/typednil"
 )
 
-// The defaults of a [Consumer].
-const (
-	DefaultBatchSize      = 500              // records in a reservation, at most
-	DefaultWorkers        = 50               // objects of a portal that are worked at the same time
-	DefaultMinInterval    = 2 * time.Second  // first wait when the queue was empty
-	DefaultMaxInterval    = time.Minute      // longest wait when the queue stays empty
-	DefaultHandlerTimeout = time.Minute      // for one attempt of a handler
-	DefaultGrace          = 10 * time.Second // for handlers that run when the consumer is stopped
-	DefaultMaxAttempts    = 5                // before a record is parked
-	DefaultParkedInterval = 10 * time.Minute // between passes over parked records
-	DefaultNoResponse     = 5 * time.Minute  // of failures, before they are reported as a silence
+// QueueOption is an option of [NewQueue]: a [CommonOption] or a [PortalOption]. A nil option is
+// skipped.
+type QueueOption interface{ applyToQueue(c *config) error }
+
+// ConsumerOption is an option of [NewConsumer]: a [CommonOption], a [PortalOption] or a
+// [WorkOption]. A nil option is skipped.
+type ConsumerOption interface{ applyToConsumer(c *config) error }
+
+// FleetOption is an option of [NewFleet]: one that only fleets have, a [CommonOption] or a
+// [WorkOption]. A nil option is skipped.
+type FleetOption interface{ applyToFleet(c *config) error }
+
+// CommonOption is an option of all three: [NewQueue], [NewConsumer] and [NewFleet].
+type CommonOption interface {
+	QueueOption
+	ConsumerOption
+	FleetOption
+}
+
+// PortalOption is an option of [NewQueue] and [NewConsumer], which work one portal.
+type PortalOption interface {
+	QueueOption
+	ConsumerOption
+}
+
+// WorkOption is an option of [NewConsumer] and [NewFleet], which work queues.
+type WorkOption interface {
+	ConsumerOption
+	FleetOption
+}
+
+// What implements these interfaces, one type each, so that no option has a method of an interface
+// that is not its own.
+type (
+	commonOption func(*config) error
+	portalOption func(*config) error
+	workOption   func(*config) error
+	fleetOption  func(*config) error
 )
 
-// Option changes how a [Queue], a [Consumer] or a [Fleet] is made. A nil Option is skipped. An
-// option that does not apply is an error.
-type Option func(*config) error
+func (o commonOption) applyToQueue(c *config) error    { return o(c) }
+func (o commonOption) applyToConsumer(c *config) error { return o(c) }
+func (o commonOption) applyToFleet(c *config) error    { return o(c) }
+func (o portalOption) applyToQueue(c *config) error    { return o(c) }
+func (o portalOption) applyToConsumer(c *config) error { return o(c) }
+func (o workOption) applyToConsumer(c *config) error   { return o(c) }
+func (o workOption) applyToFleet(c *config) error      { return o(c) }
+func (o fleetOption) applyToFleet(c *config) error     { return o(c) }
 
-type config struct {
-	handle event.HandlerFunc
-
-	dispatcher *dispatch.Dispatcher
-	budget     *budget // of memory for records
-
-	consumer bool // whether the options of a consumer apply
-	fleet    bool // whether those of a fleet do
-
-	turns, handlers int // of a fleet, at the same time
-	onRefused       func(memberID string, err error)
-
-	connector      string
-	clientID       string
-	memberID       string
-	batchSize      int
-	workers        int
-	minInterval    time.Duration
-	maxInterval    time.Duration
-	handlerTimeout time.Duration
-	grace          time.Duration
-	maxAttempts    int
-	parkedInterval time.Duration
-	spoolDir       string
-	ignored        map[int64]bool // users
-	hooks          Hooks
-	unhandled      *names // events that no handler took, and that the log named
-	misfits        *misfits.Log
-	noResponse     time.Duration
-	noRecord       time.Duration
-	logger         *slog.Logger
-	leaser         Leaser           // nil if the queue needs no lease
-	leaseTTL       time.Duration    // of its leases
-	wall           func() time.Time // the wall clock of leases; nil for the system's, set by tests
-}
-
-func consumerDefaults() config {
-	return config{
-		consumer:       true,
-		batchSize:      DefaultBatchSize,
-		workers:        DefaultWorkers,
-		minInterval:    DefaultMinInterval,
-		maxInterval:    DefaultMaxInterval,
-		handlerTimeout: DefaultHandlerTimeout,
-		grace:          DefaultGrace,
-		maxAttempts:    DefaultMaxAttempts,
-		parkedInterval: DefaultParkedInterval,
-		noResponse:     DefaultNoResponse,
-		leaseTTL:       DefaultLeaseTTL,
-		logger:         defaultlog.New(),
-	}
-}
-
-func collect(cfg config, opts []Option) (config, error) {
-	cfg.unhandled = new(names)
-	for _, opt := range opts {
-		if opt == nil {
-			continue
-		}
-		if err := opt(&cfg); err != nil {
-			return config{}, err
-		}
-	}
-	cfg.misfits = misfits.New(cfg.logger)
-	return cfg, nil
-}
-
-// consumerOption is an option of NewConsumer and NewFleet only.
-func consumerOption(name string, set func(*config) error) Option {
-	return func(c *config) error {
-		if !c.consumer {
-			return fmt.Errorf("offline: %s is an option of NewConsumer and NewFleet, not of NewQueue", name)
-		}
-		return set(c)
-	}
-}
-
-// WithConnector picks the queue of a connector (auth_connector), by which one application keeps its
-// integrations apart. The portal's plan must have the feature rest_auth_connector. The default, and
-// what an empty name means, is the queue without a connector.
-func WithConnector(name string) Option {
-	return func(c *config) error {
+// WithConnector selects the queue of a connector (auth_connector). Connectors keep the integrations
+// of one application apart. The portal's plan must have the feature rest_auth_connector. The
+// default is the queue without a connector, which an empty name selects, too.
+func WithConnector(name string) CommonOption {
+	return commonOption(func(c *config) error {
 		if strings.TrimSpace(name) != name {
-			return errors.New("offline: WithConnector with spaces around the name; the portal compares every character")
+			return misconfigured("WithConnector with spaces around the name; the portal compares every character")
 		}
 		c.connector = name
 		return nil
-	}
+	})
 }
 
 // WithClientID names the application whose queue it is. The default of a [Consumer] and a [Queue]
@@ -129,61 +79,58 @@ func WithConnector(name string) Option {
 // The ID is part of the names of leases and of spool folders, so that applications can share a
 // [Leaser] and a folder. [WithLeaser] and [WithSpool] need it. It is also the application in the
 // [event.Proof] of the deliveries that handlers get.
-func WithClientID(id string) Option {
-	return func(c *config) error {
+func WithClientID(id string) CommonOption {
+	return commonOption(func(c *config) error {
 		if id == "" {
-			return errors.New("offline: WithClientID with an empty ID; it is the application's client_id")
+			return misconfigured("WithClientID with an empty ID; it is the application's client_id")
 		}
 		c.clientID = id
 		return nil
-	}
+	})
 }
 
-// WithMemberID names the portal, which handlers read from [event.Delivery.MemberID]; records do not
+// WithMemberID names the portal. Handlers read it from [event.Delivery.MemberID]; records do not
 // carry it. The default is what the caller's method MemberID() string returns, which the clients of
 // package rest have. A caller that belongs to another portal is refused with [ErrIdentity].
-func WithMemberID(id string) Option {
-	return func(c *config) error {
-		switch {
-		case c.fleet:
-			return errors.New("offline: WithMemberID is an option of NewConsumer and NewQueue; a fleet's portals have one each")
-		case id == "":
-			return errors.New("offline: WithMemberID with an empty identifier")
+func WithMemberID(id string) PortalOption {
+	return portalOption(func(c *config) error {
+		if id == "" {
+			return misconfigured("WithMemberID with an empty identifier")
 		}
 		c.memberID = id
 		return nil
-	}
+	})
 }
 
 // WithBatchSize bounds how many records a reservation asks for, [DefaultBatchSize] by default.
 // Reservations begin with 50 and double while they come back full and workers are free again within
 // 10 seconds. They are halved, down to 50, when that takes more than 20 seconds, and after a
-// response that did not arrive. A crash costs nothing but time, however large they are, because
-// finished records are cleared every five seconds.
-func WithBatchSize(n int) Option {
-	return consumerOption("WithBatchSize", func(c *config) error {
+// response that did not arrive. A crash costs only time, however large they are, because finished
+// records are cleared every five seconds.
+func WithBatchSize(n int) WorkOption {
+	return workOption(func(c *config) error {
 		if n < 1 {
-			return errors.New("offline: WithBatchSize wants 1 or more")
+			return misconfigured("WithBatchSize wants 1 or more")
 		}
 		c.batchSize = n
 		return nil
 	})
 }
 
-// WithWorkers sets how many objects of a portal are worked at the same time, [DefaultWorkers] by
-// default: as many as a batch has calls, so that handlers which call the portal through
+// WithWorkers sets how many objects of a portal are handled at the same time, [DefaultWorkers] by
+// default. That is as many as a batch has calls, so that handlers which call the portal through
 // rest.Coalescer fill its batches. A quarter of them, and one at least, may try parked records.
-func WithWorkers(n int) Option {
-	return consumerOption("WithWorkers", func(c *config) error {
+func WithWorkers(n int) WorkOption {
+	return workOption(func(c *config) error {
 		if n < 1 {
-			return errors.New("offline: WithWorkers wants 1 or more")
+			return misconfigured("WithWorkers wants 1 or more")
 		}
 		c.workers = n
 		return nil
 	})
 }
 
-// MinInterval is the shortest wait that [WithInterval] takes: a portal allows two requests a
+// MinInterval is the shortest wait that [WithInterval] accepts. A portal allows two requests a
 // second.
 const MinInterval = 100 * time.Millisecond
 
@@ -191,38 +138,38 @@ const MinInterval = 100 * time.Millisecond
 // first, twice as long each time, longest at most, and each time less a random part up to a half.
 // shortest must be [MinInterval] or more. The defaults are [DefaultMinInterval] and
 // [DefaultMaxInterval], for a [Fleet] [DefaultFleetMinInterval] and [DefaultFleetMaxInterval].
-func WithInterval(shortest, longest time.Duration) Option {
-	return consumerOption("WithInterval", func(c *config) error {
+func WithInterval(shortest, longest time.Duration) WorkOption {
+	return workOption(func(c *config) error {
 		switch {
 		case shortest < MinInterval:
-			return fmt.Errorf("offline: WithInterval with a shortest wait of %v; it must be %v or more", shortest, MinInterval)
+			return misconfigured("WithInterval with a shortest wait of %v; it must be %v or more", shortest, MinInterval)
 		case longest < shortest:
-			return errors.New("offline: WithInterval wants the shorter duration first")
+			return misconfigured("WithInterval wants the shorter duration first")
 		}
 		c.minInterval, c.maxInterval = shortest, longest
 		return nil
 	})
 }
 
-// WithHandlerTimeout bounds one attempt of a handler, whose context then ends;
+// WithHandlerTimeout sets after how long the context of one attempt of a handler ends,
 // [DefaultHandlerTimeout] by default. A handler that goes on after that keeps its worker, so
 // handlers must return when their context ends.
-func WithHandlerTimeout(d time.Duration) Option {
-	return consumerOption("WithHandlerTimeout", func(c *config) error {
+func WithHandlerTimeout(d time.Duration) WorkOption {
+	return workOption(func(c *config) error {
 		if d <= 0 {
-			return errors.New("offline: WithHandlerTimeout wants a positive duration")
+			return misconfigured("WithHandlerTimeout wants a positive duration")
 		}
 		c.handlerTimeout = d
 		return nil
 	})
 }
 
-// WithGrace sets how long handlers that run when the consumer is stopped may go on before their
-// context ends, with the cause [ErrStopped]. The default is [DefaultGrace]; 0 ends them at once.
-func WithGrace(d time.Duration) Option {
-	return consumerOption("WithGrace", func(c *config) error {
+// WithGrace sets how long handlers may go on after the consumer was stopped. Then their contexts
+// end with the cause [ErrStopped]. The default is [DefaultGrace]. With 0 they end at once.
+func WithGrace(d time.Duration) WorkOption {
+	return workOption(func(c *config) error {
 		if d < 0 {
-			return errors.New("offline: WithGrace wants a duration of 0 or more")
+			return misconfigured("WithGrace wants a duration of 0 or more")
 		}
 		c.grace = d
 		return nil
@@ -232,10 +179,10 @@ func WithGrace(d time.Duration) Option {
 // WithMaxAttempts sets how often a handler is tried with one record before the record is parked,
 // [DefaultMaxAttempts] by default. Attempts that end with [event.Retry] count. Parked records get
 // one attempt each [WithParkedInterval].
-func WithMaxAttempts(n int) Option {
-	return consumerOption("WithMaxAttempts", func(c *config) error {
+func WithMaxAttempts(n int) WorkOption {
+	return workOption(func(c *config) error {
 		if n < 1 {
-			return errors.New("offline: WithMaxAttempts wants 1 or more")
+			return misconfigured("WithMaxAttempts wants 1 or more")
 		}
 		c.maxAttempts = n
 		return nil
@@ -244,36 +191,36 @@ func WithMaxAttempts(n int) Option {
 
 // WithParkedInterval sets how long after a pass over the parked records the next one begins,
 // [DefaultParkedInterval] by default. They are also tried at each start, and by
-// [Consumer.RetryParked]. If the queue is asked less often than that, see [WithInterval], the next
-// pass begins with the next request.
-func WithParkedInterval(d time.Duration) Option {
-	return consumerOption("WithParkedInterval", func(c *config) error {
+// [Consumer.RetryParked]. If the queue is asked less often (see [WithInterval]), the next pass
+// begins with the next request.
+func WithParkedInterval(d time.Duration) WorkOption {
+	return workOption(func(c *config) error {
 		if d <= 0 {
-			return errors.New("offline: WithParkedInterval wants a positive duration")
+			return misconfigured("WithParkedInterval wants a positive duration")
 		}
 		c.parkedInterval = d
 		return nil
 	})
 }
 
-// WithIgnoredUsers clears records without calling a handler if their change was made by one of
-// these users. It is a guard against loops, for an application whose own changes come back to it
-// because they are made with the token of a user of its own, such as a technical one. See the
-// package documentation on loops.
+// WithIgnoredUsers clears records without calling a handler if one of these users made their last
+// change. It is a guard against loops, for an application whose own changes come back to it because
+// it makes them with the token of a user of its own, for example a technical one. See "Loops" in
+// the package documentation.
 //
 // A record that waits takes in later changes of its object and names only the last one's user. So
 // if a person's change is followed at once by one of an ignored user, no handler is called for it.
 // Ignore only users whose writes leave the object as your own system has it. Parked records are
-// handled whoever is named, because they may stand for changes of others.
-func WithIgnoredUsers(ids ...int64) Option {
-	return consumerOption("WithIgnoredUsers", func(c *config) error {
+// handled whichever user they name, because they may stand for changes of others.
+func WithIgnoredUsers(ids ...int64) WorkOption {
+	return workOption(func(c *config) error {
 		ignored := maps.Clone(c.ignored)
 		if ignored == nil {
 			ignored = make(map[int64]bool, len(ids))
 		}
 		for _, id := range ids {
 			if id < 1 {
-				return errors.New("offline: WithIgnoredUsers wants the IDs of users; 0 stands for changes without a user, which cannot be ignored")
+				return misconfigured("WithIgnoredUsers wants the IDs of users; 0 means a change without a user, which cannot be ignored")
 			}
 			ignored[id] = true
 		}
@@ -289,7 +236,7 @@ func WithIgnoredUsers(ids ...int64) Option {
 // Records that are parked stay in the folder, and are retried each [WithParkedInterval].
 //
 // What can be lost is a response that does not arrive, up to one reservation's worth of records. A
-// consumer that is stopped waits ten seconds for it. If the disk fails between the request and the
+// consumer that is stopped waits ten seconds for one. If the disk fails between the request and the
 // file, the records are handled from memory at once, an error that names the folder is logged, and
 // no more records are taken until the disk can be written. Those that are not finished by the time
 // the consumer stops are lost, and Run returns an [ErrSpool] that says how many. A file that is
@@ -297,8 +244,8 @@ func WithIgnoredUsers(ids ...int64) Option {
 // used.
 //
 // Records are kept as they came, payload in clear, in files that only the owner can read. On
-// Windows the system and the administrators can read them, too, unless dir was there before and
-// lets others.
+// Windows the system and the administrators can read them, too. If dir existed before, its
+// permissions may let others read them.
 //
 // Each queue has a folder of its own in dir. It is named after the application, the portal and the
 // connector, and a file in it says so. A folder that belongs to another queue, or that is in the
@@ -312,27 +259,133 @@ func WithIgnoredUsers(ids ...int64) Option {
 //
 // The option excludes [WithLeaser], because a spool stays on the machine when the queue passes to
 // another.
-func WithSpool(dir string) Option {
-	return consumerOption("WithSpool", func(c *config) error {
+func WithSpool(dir string) WorkOption {
+	return workOption(func(c *config) error {
 		if dir == "" {
-			return errors.New("offline: WithSpool without a folder")
+			return misconfigured("WithSpool without a folder")
 		}
 		c.spoolDir = dir
 		return nil
 	})
 }
 
-// WithLogger sets where the consumer reports parked and lost records and silences (ERROR), failing
-// portals, dropped records and lost leases (WARN), retries and recovered records (INFO). Without
-// this option, WARN and above go to slog.Default as it is when the consumer is made.
+// WithLeaser lets several processes share queues. A process works a queue only while it holds the
+// lease of the queue, or of its shard. Without this option, each consumer and each fleet works its
+// queues as if it were alone. For the queues of one portal use either consumers or a fleet, because
+// they do not keep each other out.
+//
+// Leases are named after the application and the connector, so several applications may share a
+// leaser. The option needs the application's client ID (see [WithClientID]) and excludes
+// [WithSpool].
+func WithLeaser(l Leaser) WorkOption {
+	return workOption(func(c *config) error {
+		if typednil.Is(l) {
+			return misconfigured("WithLeaser with a nil leaser; leave the option out if one process works the queue")
+		}
+		c.leaser = l
+		return nil
+	})
+}
+
+// DefaultLeaseTTL is how long a lease lasts if it is not renewed. After that time at most, another
+// process takes over from one that died.
+const DefaultLeaseTTL = 15 * time.Second
+
+// MinLeaseTTL is the shortest time that [WithLeaseTTL] accepts. A holder renews its leases five
+// times in a lease's time to live.
+const MinLeaseTTL = 3 * time.Second
+
+// WithLeaseTTL sets how long leases last without being renewed, [DefaultLeaseTTL] by default and
+// [MinLeaseTTL] or more. With a short time, another process takes over sooner from one that died.
+// But one that hangs for longer, or cannot reach the store, loses its leases.
+func WithLeaseTTL(d time.Duration) WorkOption {
+	return workOption(func(c *config) error {
+		if d < MinLeaseTTL {
+			return misconfigured("WithLeaseTTL wants 3 seconds or more")
+		}
+		c.leaseTTL = d
+		return nil
+	})
+}
+
+// WithHooks sets functions that the consumer calls as it works.
+func WithHooks(h Hooks) WorkOption {
+	return workOption(func(c *config) error {
+		c.hooks = h
+		return nil
+	})
+}
+
+// WithStallAlert sets after how long a [Stall] is reported. noResponse is for calls that fail, for
+// event.offline.list alone, and for the disk; the default is [DefaultNoResponse]. noRecord is for a
+// queue without records; by default it is never reported. 0 means never. A stall is logged as an
+// error and reported to [Hooks], once, and so is its end. For noRecord choose a time in which
+// people certainly change something, weekends included.
+func WithStallAlert(noResponse, noRecord time.Duration) WorkOption {
+	return workOption(func(c *config) error {
+		if noResponse < 0 || noRecord < 0 {
+			return misconfigured("WithStallAlert wants durations of 0 or more")
+		}
+		c.noResponse, c.noRecord = noResponse, noRecord
+		return nil
+	})
+}
+
+// WithLogger sets the logger for parked and lost records and stalls (ERROR), failing portals,
+// dropped records and lost leases (WARN), and retries and recovered records (INFO). Without this
+// option, WARN and above go to slog.Default as it is when the consumer is made.
 // slog.New(slog.DiscardHandler) silences the consumer. The errors that handlers return are logged,
 // with tokens removed; payloads are not.
-func WithLogger(l *slog.Logger) Option {
-	return consumerOption("WithLogger", func(c *config) error {
+func WithLogger(l *slog.Logger) WorkOption {
+	return workOption(func(c *config) error {
 		if l == nil {
-			return errors.New("offline: WithLogger with a nil logger; slog.New(slog.DiscardHandler) is silent")
+			return misconfigured("WithLogger with a nil logger; slog.New(slog.DiscardHandler) is silent")
 		}
 		c.logger = l
+		return nil
+	})
+}
+
+// WithTurns bounds how many turns of a fleet are under way at the same time, and so how many
+// requests it makes, [DefaultTurns] by default and four or more. A turn is a request or two and
+// waits for no handler. A quarter of the turns is kept for portals that respond slowly, an eighth
+// for those that fail. If portals respond within a third of a second, n turns ask about 3n queues a
+// second.
+func WithTurns(n int) FleetOption {
+	return fleetOption(func(c *config) error {
+		if n < minTurns {
+			return misconfigured("WithTurns wants 4 or more, as some are kept for portals that are slow or fail")
+		}
+		c.turns = n
+		return nil
+	})
+}
+
+// WithHandlers bounds how many handlers of a fleet run at the same time, [DefaultHandlers] by
+// default and four or more. Slow portals share half of them; see [Fleet]. Handlers that have run
+// for five seconds come on top, up to twice this number, and 256 at least. [WithWorkers] bounds the
+// handlers of one portal.
+func WithHandlers(n int) FleetOption {
+	return fleetOption(func(c *config) error {
+		if n < minTurns {
+			return misconfigured("WithHandlers wants 4 or more, as some are kept for portals that are slow or fail")
+		}
+		c.handlers = n
+		return nil
+	})
+}
+
+// WithOnRefused sets a function that a fleet calls when a portal begins to refuse for good: its
+// token was revoked, its plan lacks a feature, or there is no caller for it. err is what
+// [Consumer.Run] would return. The portal is tried again every half hour. Call [Fleet.Remove] to
+// stop that, or [Fleet.Add] to try it sooner. A turn waits for the function, so it should return
+// soon.
+func WithOnRefused(f func(memberID string, err error)) FleetOption {
+	return fleetOption(func(c *config) error {
+		if f == nil {
+			return misconfigured("WithOnRefused with a nil function; leave the option out to have refusals logged only")
+		}
+		c.onRefused = f
 		return nil
 	})
 }

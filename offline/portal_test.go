@@ -36,7 +36,13 @@ type fixture struct {
 func newFixture(tb testing.TB, opts ...eventtest.Option) *fixture {
 	tb.Helper()
 	network := eventtest.NewNetwork()
-	f := &fixture{Portal: eventtest.NewPortal(tb, append([]eventtest.Option{eventtest.WithTokenLifetime(1000 * time.Hour), eventtest.WithNetwork(network)}, opts...)...), t: tb, net: network}
+	f := &fixture{
+		Portal: eventtest.NewPortal(
+			tb,
+			append([]eventtest.Option{eventtest.WithTokenLifetime(1000 * time.Hour), eventtest.WithNetwork(network)}, opts...)...),
+		t:   tb,
+		net: network,
+	}
 	app, err := f.AddApp(eventtest.App{Scope: []string{"crm"}})
 	require.NoError(tb, err)
 	require.NoError(tb, app.Install(tb.Context()))
@@ -52,7 +58,12 @@ func (f *fixture) as(user int64) *rest.Client {
 	f.t.Helper()
 	g, err := f.app.Grant(user)
 	require.NoError(f.t, err)
-	return newClient(f.t, f.net.Client(), credentials{endpoint: g.ClientEndpoint, token: string(g.AccessToken), client: f.app.ClientID()}, f.MemberID())
+	return newClient(
+		f.t,
+		f.net.Client(),
+		credentials{endpoint: g.ClientEndpoint, token: string(g.AccessToken), client: f.app.ClientID()},
+		f.MemberID(),
+	)
 }
 
 func newClient(tb testing.TB, h *http.Client, c credentials, memberID string) *rest.Client {
@@ -79,12 +90,12 @@ func (f *fixture) change(what string, ids ...int) {
 	}
 }
 
-func (f *fixture) queue(opts ...offline.Option) *offline.Queue {
+func (f *fixture) queue(opts ...offline.QueueOption) *offline.Queue {
 	f.t.Helper()
 	return newQueue(f.t, f.api, opts...)
 }
 
-func newQueue(tb testing.TB, c event.Caller, opts ...offline.Option) *offline.Queue {
+func newQueue(tb testing.TB, c event.Caller, opts ...offline.QueueOption) *offline.Queue {
 	tb.Helper()
 	q, err := offline.NewQueue(c, opts...)
 	require.NoError(tb, err)
@@ -92,17 +103,29 @@ func newQueue(tb testing.TB, c event.Caller, opts ...offline.Option) *offline.Qu
 }
 
 // silent keeps what a test provokes out of its output. Later options can set another logger.
-func silent() offline.Option { return offline.WithLogger(slog.New(slog.DiscardHandler)) }
+func silent() offline.WorkOption { return offline.WithLogger(slog.New(slog.DiscardHandler)) }
 
-func newConsumer(tb testing.TB, c event.Caller, h event.HandlerFunc, opts ...offline.Option) *offline.Consumer {
+// optionsAs returns options of consumers and fleets as those of one of the two.
+func optionsAs[O any](tb testing.TB, opts []offline.WorkOption) []O {
 	tb.Helper()
-	consumer, err := offline.NewConsumer(c, h, append([]offline.Option{silent()}, opts...)...)
+	all := make([]O, len(opts))
+	for i, opt := range opts {
+		one, ok := opt.(O)
+		require.True(tb, ok)
+		all[i] = one
+	}
+	return all
+}
+
+func newConsumer(tb testing.TB, c event.Caller, h event.HandlerFunc, opts ...offline.ConsumerOption) *offline.Consumer {
+	tb.Helper()
+	consumer, err := offline.NewConsumer(c, h, append([]offline.ConsumerOption{silent()}, opts...)...)
 	require.NoError(tb, err)
 	return consumer
 }
 
 // drain works the portal's queue with a fresh consumer until it is empty.
-func (f *fixture) drain(h event.HandlerFunc, opts ...offline.Option) *offline.Consumer {
+func (f *fixture) drain(h event.HandlerFunc, opts ...offline.ConsumerOption) *offline.Consumer {
 	f.t.Helper()
 	c := newConsumer(f.t, f.api, h, opts...)
 	require.NoError(f.t, c.Drain(f.t.Context()))
@@ -123,8 +146,8 @@ func (c credentials) Renew(context.Context, string, string) (endpoint, token str
 	return "", "", errors.New("no renewal in this test")
 }
 
-// tap stands between the code under test and the portal. before may answer in the portal's place
-// with an error, after may spoil what the portal answered.
+// tap stands between the code under test and the portal. before may respond in the portal's place
+// with an error, after may spoil what the portal returned.
 type tap struct {
 	event.Caller
 	whole  func(method string, params map[string]any) // as it is sent; before and after see the commands of a batch
@@ -180,7 +203,7 @@ func commands(method string, params map[string]any) []command {
 	return list
 }
 
-// answering is the queue of a portal that gives one result to a method, whatever it is.
+// answering returns the queue of a portal that returns this result for a method.
 func answering(t *testing.T, method, result string) *offline.Queue {
 	t.Helper()
 	f := newFixture(t)
@@ -220,7 +243,7 @@ func (j *journal) entries() []string {
 	return append([]string(nil), j.seen...)
 }
 
-// name is short for a change of a deal, such as "UPDATE 7".
+// name is short for a change of a deal, for example "UPDATE 7".
 func name(d *event.Delivery) string {
 	return d.Name[len("ONCRMDEAL"):] + " " + d.Data.Get("FIELDS", "ID").Text()
 }
@@ -248,3 +271,19 @@ type finalError struct{ error }
 
 func (finalError) Permanent() bool { return true }
 func (e finalError) Unwrap() error { return e.error }
+
+// requireDrains drains a queue, which must not take hours.
+func requireDrains(t *testing.T, c *offline.Consumer) {
+	t.Helper()
+	ctx, stop := context.WithTimeout(t.Context(), 2*time.Hour)
+	defer stop()
+	require.NoError(t, c.Drain(ctx))
+}
+
+// expect fails a test unless ok. Call it outside of a bubble.
+func expect(t *testing.T, ok bool, format string, args ...any) {
+	t.Helper()
+	if !ok {
+		t.Errorf(format, args...)
+	}
+}

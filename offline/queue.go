@@ -3,7 +3,6 @@ package offline
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"iter"
 	"maps"
@@ -26,19 +25,19 @@ const (
 const (
 	// pageSize is the page of event.offline.list, which cannot be changed.
 	pageSize = 50
-	// maxNamed is how many records one call names. PHP drops what passes 1,000 form fields, without
-	// a word.
+	// maxNamed is how many records one call names. PHP ignores form fields after the 1,000th, without
+	// an error.
 	maxNamed = 500
 	// messageIDLength is the length that the portal demands of a message ID, in characters.
 	messageIDLength = 32
 )
 
-// Queue is the queue of offline events of one application on one portal: the one without a
-// connector, or that of one connector. Its methods are the portal's, without the ways in which
-// these destroy records by accident. Most programs need a [Consumer] instead.
+// Queue is the queue of offline events of one application on one portal, without a connector or for
+// one connector. Its methods are those of the portal, but refuse calls that would destroy records
+// by accident. Most programs need a [Consumer] instead.
 //
-// Every method calls the portal, once unless its comment says more, and needs the token of an
-// administrator. Queue keeps nothing and is safe for concurrent use if its caller is. Still, only
+// Every method calls the portal, once unless its comment says otherwise, and needs the token of an
+// administrator. Queue has no state and is safe for concurrent use if its caller is. Still, only
 // one process should reserve from a queue at a time, because on current portals two reservations
 // can race for a record.
 type Queue struct {
@@ -53,56 +52,56 @@ type callFunc func(ctx context.Context, method string, params, result any) error
 
 // NewQueue returns the queue that c's application has on c's portal. Its options are
 // [WithConnector], [WithClientID] and [WithMemberID]. The latter two are for a caller that does not
-// say what it belongs to. The deliveries in records carry the proof [event.ProofCall].
-func NewQueue(c event.Caller, opts ...Option) (*Queue, error) {
+// say what it belongs to. The deliveries in records carry the proof [event.ProofCall]. An error
+// matches [ErrConfig], and also [ErrIdentity] if c belongs to another application or portal.
+func NewQueue(c event.Caller, opts ...QueueOption) (*Queue, error) {
 	if typednil.Is(c) {
-		return nil, errors.New("offline: NewQueue with a nil caller")
+		return nil, misconfigured("NewQueue with a nil caller")
 	}
-	cfg, err := collect(config{}, opts)
+	cfg, err := configure(config{}, opts, QueueOption.applyToQueue)
 	if err != nil {
 		return nil, err
 	}
 	app, portal, err := identify(c, cfg.clientID, cfg.memberID)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	return &Queue{call: c.Call, connector: cfg.connector, proof: &event.Proof{By: event.ProofCall, ClientID: app, MemberID: portal}}, nil
 }
 
 // do calls a method with the connector added.
 func (q *Queue) do(ctx context.Context, method string, params map[string]any, result any) error {
-	if err := q.call(ctx, method, q.connected(params), result); err != nil {
+	if err := q.call(ctx, method, q.withConnector(params), result); err != nil {
 		return explain(method, params, err)
 	}
 	return nil
 }
 
-// connected adds the connector.
-func (q *Queue) connected(params map[string]any) map[string]any {
+// withConnector adds the connector.
+func (q *Queue) withConnector(params map[string]any) map[string]any {
 	if q.connector != "" { // even an empty one is refused on plans without the feature
 		params[batch.Connector] = q.connector
 	}
 	return params
 }
 
-// Reserve reserves up to limit records, those first that have waited longest, and returns them.
-// They stay in the queue, hidden from later reservations, until [Queue.Clear] removes them. Nothing
-// else releases them but the portal's purge after a month. A reservation whose response is lost is
-// found with [Queue.List]. The portal sets no bound on limit.
+// Reserve reserves up to limit records and returns them. Those that have waited longest come first.
+// They stay in the queue, hidden from later reservations, until [Queue.Clear] removes them or the
+// portal purges them after a month. [Queue.List] finds a reservation whose response was lost. The
+// portal sets no bound on limit.
 //
 // It returns [ErrLimit], [ErrFilter] or, if the plan cannot reserve, [ErrExtendedModeRequired].
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/event-offline-get.html
 func (q *Queue) Reserve(ctx context.Context, limit int, filters ...Filter) (Batch, error) {
-	return q.get(ctx, filters, reading{limit: limit})
+	return q.get(ctx, filters, getParams{limit: limit})
 }
 
-// ReserveParked reserves up to limit records that were parked, those first that have waited
-// longest; see [Queue.Park]. Finish them with [Queue.Clear]: they cannot be parked a second time,
-// and one that is left reserved stays so until the portal's purge. Errors are those of
-// [Queue.Reserve].
+// ReserveParked reserves up to limit parked records; see [Queue.Park]. Those that have waited
+// longest come first. Finish them with [Queue.Clear]: they cannot be parked a second time, and one
+// that is left reserved stays so until the portal purges it. Errors are those of [Queue.Reserve].
 func (q *Queue) ReserveParked(ctx context.Context, limit int, filters ...Filter) (Batch, error) {
-	return q.get(ctx, filters, reading{limit: limit, parked: true})
+	return q.get(ctx, filters, getParams{limit: limit, parked: true})
 }
 
 // Resume reads up to limit records of a reservation again. It changes nothing, and finds no records
@@ -122,27 +121,26 @@ func (q *Queue) resume(ctx context.Context, processID string, limit int, parked 
 	if strings.TrimSpace(processID) == "" {
 		return Batch{}, ErrProcessID
 	}
-	return q.get(ctx, nil, reading{limit: limit, parked: parked, process: processID})
+	return q.get(ctx, nil, getParams{limit: limit, parked: parked, process: processID})
 }
 
-// Pop removes up to limit records from the queue, those first that have waited longest, and
-// returns them. It works on every plan. The records exist nowhere else from then on: those in a
-// response that is lost, or in a program that crashes, are gone. Records that could not be read are
-// among them, with Err set and [Record.Raw] as all that is left. It returns [ErrLimit] or
-// [ErrFilter].
+// Pop removes up to limit records from the queue and returns them. Those that have waited longest
+// come first. It works on every plan. From then on the records exist nowhere else: if the response
+// is lost, or the program crashes, they are gone. Records that could not be read are among them,
+// with Err set and [Record.Raw] as all that is left. It returns [ErrLimit] or [ErrFilter].
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/event-offline-get.html
 func (q *Queue) Pop(ctx context.Context, limit int, filters ...Filter) ([]Record, error) {
-	b, err := q.get(ctx, filters, reading{limit: limit, remove: true})
+	b, err := q.get(ctx, filters, getParams{limit: limit, remove: true})
 	return b.Records, err
 }
 
 // get calls event.offline.get.
-func (q *Queue) get(ctx context.Context, filters []Filter, r reading) (Batch, error) {
+func (q *Queue) get(ctx context.Context, filters []Filter, r getParams) (Batch, error) {
 	if r.limit < 1 {
 		return Batch{}, ErrLimit
 	}
-	filter, err := join(filters, false)
+	filter, err := joinFilters(filters, false)
 	if err != nil {
 		return Batch{}, err
 	}
@@ -150,24 +148,24 @@ func (q *Queue) get(ctx context.Context, filters []Filter, r reading) (Batch, er
 	if len(filter) > 0 {
 		params["filter"] = map[string]any(filter)
 	}
-	var answer json.RawMessage
-	if err := q.do(ctx, methodGet, params, &answer); err != nil {
+	var response json.RawMessage
+	if err := q.do(ctx, methodGet, params, &response); err != nil {
 		return Batch{}, err
 	}
-	b, err := readBatch(params, answer)
-	return b.proven(*q.proof), err
+	b, err := readBatch(params, response)
+	return b.withProof(*q.proof), err
 }
 
-// reading is a call of event.offline.get. There is no order: the portal's default is the longest
-// wait first, and a map cannot order two fields.
-type reading struct {
+// getParams are the parameters of event.offline.get. There is no order among them: by default the
+// portal returns what has waited longest first, and a map cannot order two fields.
+type getParams struct {
 	limit   int
 	parked  bool   // only parked records, otherwise only others
 	process string // the reservation to read again; empty for a new one
-	remove  bool   // the records are deleted as they are read, and not reserved
+	remove  bool   // the portal deletes the records as it reads them, and reserves none
 }
 
-func (r reading) params() map[string]any {
+func (r getParams) params() map[string]any {
 	params := map[string]any{"clear": 0, "limit": r.limit} // the portal's default for clear is 1
 	if r.remove {
 		params["clear"] = 1
@@ -183,30 +181,34 @@ func (r reading) params() map[string]any {
 
 // readBatch reads the response of event.offline.get to a call with these parameters.
 func readBatch(params map[string]any, doc json.RawMessage) (Batch, error) {
-	var answer struct {
+	var response struct {
 		ProcessID text `json:"process_id"`
 		Events    rows `json:"events"`
 	}
-	if err := json.Unmarshal(doc, &answer); err != nil {
+	if err := json.Unmarshal(doc, &response); err != nil {
 		return Batch{}, fmt.Errorf("%w: %s", ErrBadResponse, methodGet)
 	}
-	processID := string(answer.ProcessID)
+	processID := string(response.ProcessID)
 	if params["clear"] == 0 && processID == "" {
-		// Records without a reservation were deleted on reading: the caller did not send clear=0.
-		return Batch{}, fmt.Errorf("%w: %s with clear=0 named no reservation; does the caller drop parameters that are 0?", ErrBadResponse, methodGet)
+		// Without a reservation the portal has deleted what it returned: the caller did not send clear=0.
+		return Batch{}, fmt.Errorf(
+			"%w: %s with clear=0 named no reservation; does the caller drop parameters that are 0?",
+			ErrBadResponse,
+			methodGet,
+		)
 	}
-	return Batch{ProcessID: processID, Records: newRecords(answer.Events, processID, params["error"] == 1)}, nil
+	return Batch{ProcessID: processID, Records: newRecords(response.Events, processID, params["error"] == 1)}, nil
 }
 
 // List yields all records in the order of their IDs: waiting, reserved and parked ones. It changes
 // nothing and works on every plan. It reads a page of 50 at a time, by the last ID seen, so it
 // skips and repeats nothing while records come and go. An error ends it. A record that could not be
-// read is no error but has Err set. It yields [ErrFilter] without calling.
+// read has Err set, and does not end it. It yields [ErrFilter] without calling.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/event-offline-list.html
 func (q *Queue) List(ctx context.Context, filters ...Filter) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
-		filter, err := join(filters, true)
+		filter, err := joinFilters(filters, true)
 		if err != nil {
 			yield(Record{}, err)
 			return
@@ -242,34 +244,34 @@ func (q *Queue) List(ctx context.Context, filters ...Filter) iter.Seq2[Record, e
 
 // page reads one page of event.offline.list.
 func (q *Queue) page(ctx context.Context, params map[string]any) ([]Record, error) {
-	var answer json.RawMessage
-	if err := q.do(ctx, methodList, params, &answer); err != nil {
+	var response json.RawMessage
+	if err := q.do(ctx, methodList, params, &response); err != nil {
 		return nil, err
 	}
-	page, err := readPage(answer)
-	return Batch{Records: page}.proven(*q.proof).Records, err
+	page, err := readPage(response)
+	return Batch{Records: page}.withProof(*q.proof).Records, err
 }
 
 // readPage reads the response of event.offline.list.
 func readPage(doc json.RawMessage) ([]Record, error) {
-	var answer rows
-	if err := json.Unmarshal(doc, &answer); err != nil {
+	var response rows
+	if err := json.Unmarshal(doc, &response); err != nil {
 		return nil, fmt.Errorf("%w: %s", ErrBadResponse, methodList)
 	}
-	records := make([]Record, len(answer))
-	for i, row := range answer {
+	records := make([]Record, len(response))
+	for i, row := range response {
 		records[i] = newRecord(row, "", false)
 	}
 	return records, nil
 }
 
-// Clear removes records from the queue that the reservation processID holds: the end of every
-// record that was handled. Records of other reservations are safe, those of the same object
-// included. Records that are gone already do not matter. It names up to 500 records in one call,
-// and makes several calls for more. After an error, call it again with all of them.
+// Clear removes records of the reservation processID from the queue, after they were handled. It
+// does not touch records of other reservations, not even those of the same object. Records that are
+// gone already do not matter. It names up to 500 records in one call, and makes several calls for
+// more. After an error, call it again with all of them.
 //
-// It returns [ErrProcessID], [ErrNothingNamed] or [ErrMessageID] without calling: the portal takes
-// an empty list for the whole reservation.
+// It returns [ErrProcessID], [ErrNothingNamed] or [ErrMessageID] without calling. To the portal, an
+// empty list names the whole reservation.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/event-offline-clear.html
 func (q *Queue) Clear(ctx context.Context, processID string, messageIDs ...string) error {
@@ -277,7 +279,7 @@ func (q *Queue) Clear(ctx context.Context, processID string, messageIDs ...strin
 		return err
 	}
 	for chunk := range slices.Chunk(messageIDs, maxNamed) {
-		if err := q.settle(ctx, methodClear, map[string]any{"process_id": processID, "message_id": chunk}); err != nil {
+		if err := q.doTrue(ctx, methodClear, map[string]any{"process_id": processID, "message_id": chunk}); err != nil {
 			return err
 		}
 	}
@@ -296,22 +298,22 @@ func (q *Queue) ClearIDs(ctx context.Context, processID string, ids ...int64) er
 		return ErrRecordID
 	}
 	for chunk := range slices.Chunk(ids, maxNamed) {
-		if err := q.settle(ctx, methodClear, map[string]any{"process_id": processID, "id": chunk}); err != nil {
+		if err := q.doTrue(ctx, methodClear, map[string]any{"process_id": processID, "id": chunk}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// Park puts records aside that the reservation processID holds. They become parked and free, and
-// only [Queue.ReserveParked] reads them. Calls and errors are those of [Queue.Clear].
+// Park parks records of the reservation processID (dead letters). They no longer belong to the
+// reservation, and only [Queue.ReserveParked] reads them. Calls and errors are those of
+// [Queue.Clear].
 //
 // Parking has two side effects:
 //
 //   - It deletes every other record with the same message ID that is not parked: the newer change
-//     of that object that waits, or that another reservation holds. With a process ID that does not
-//     hold the record, nothing is parked, and the newer record is deleted all the same. Its change
-//     is lost.
+//     of that object, whether it waits or is reserved. If the reservation does not hold the record,
+//     nothing is parked, and the newer record is deleted nevertheless. Its change is lost.
 //   - As long as a record is parked and not reserved, the same change of that object is merged into
 //     it and stays parked. No reservation of [Queue.Reserve] sees it.
 //
@@ -324,27 +326,27 @@ func (q *Queue) Park(ctx context.Context, processID string, messageIDs ...string
 		return err
 	}
 	for chunk := range slices.Chunk(messageIDs, maxNamed) {
-		if err := q.settle(ctx, methodError, map[string]any{"process_id": processID, "message_id": chunk}); err != nil {
+		if err := q.doTrue(ctx, methodError, map[string]any{"process_id": processID, "message_id": chunk}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// settle calls a method that returns true.
-func (q *Queue) settle(ctx context.Context, method string, params map[string]any) error {
-	var answer json.RawMessage
-	if err := q.do(ctx, method, params, &answer); err != nil {
+// doTrue calls a method that returns true.
+func (q *Queue) doTrue(ctx context.Context, method string, params map[string]any) error {
+	var response json.RawMessage
+	if err := q.do(ctx, method, params, &response); err != nil {
 		return err
 	}
-	return readDone(method, answer)
+	return readTrue(method, response)
 }
 
-// readDone reads the response of a method that returns true.
-func readDone(method string, doc json.RawMessage) error {
+// readTrue reads the response of a method that returns true.
+func readTrue(method string, doc json.RawMessage) error {
 	var done bool
 	if err := json.Unmarshal(doc, &done); err != nil || !done {
-		return fmt.Errorf("%w: %s did not answer true", ErrBadResponse, method)
+		return fmt.Errorf("%w: %s did not return true", ErrBadResponse, method)
 	}
 	return nil
 }
@@ -362,7 +364,8 @@ func checkNamed(processID string, messageIDs []string) error {
 	}
 }
 
-// isMessageID counts as the portal does, after trimming.
+// isMessageID reports whether the portal accepts a message ID. Like the portal, it ignores spaces
+// around it.
 func isMessageID(id string) bool {
 	return utf8.RuneCountInString(strings.TrimSpace(id)) == messageIDLength
 }

@@ -99,7 +99,7 @@ func TestQueueClearNamesManyRecordsInChunks(t *testing.T) {
 	require.Equal(t, 4, f.CallCount("event.offline.clear"))
 }
 
-func TestQueueTake(t *testing.T) {
+func TestQueuePop(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, eventtest.WithoutExtendedOffline())
 	q := f.queue()
@@ -241,7 +241,7 @@ func TestQueueRefusesFilters(t *testing.T) {
 	tests := []struct {
 		name        string
 		filter      offline.Filter
-		reserve     bool // refused by Reserve, Take and Failed
+		reserve     bool // refused by Reserve, Pop and ReserveParked
 		list        bool // refused by List
 		secondMatch offline.Filter
 	}{
@@ -302,7 +302,11 @@ func TestQueueRefusesDisasters(t *testing.T) {
 		{"park without process", func(ctx context.Context) error { return q.Park(ctx, "", id) }, offline.ErrProcessID},
 		{"park a long id", func(ctx context.Context) error { return q.Park(ctx, "p", id+"a") }, offline.ErrMessageID},
 		{"resume without process", func(ctx context.Context) error { _, err := q.Resume(ctx, " ", 1); return err }, offline.ErrProcessID},
-		{"resume failed without process", func(ctx context.Context) error { _, err := q.ResumeParked(ctx, "", 1); return err }, offline.ErrProcessID},
+		{
+			"resume failed without process",
+			func(ctx context.Context) error { _, err := q.ResumeParked(ctx, "", 1); return err },
+			offline.ErrProcessID,
+		},
 		{"resume none", func(ctx context.Context) error { _, err := q.Resume(ctx, "p", 0); return err }, offline.ErrLimit},
 		{"reserve none", func(ctx context.Context) error { _, err := q.Reserve(ctx, 0); return err }, offline.ErrLimit},
 		{"take none", func(ctx context.Context) error { _, err := q.Pop(ctx, -1); return err }, offline.ErrLimit},
@@ -344,18 +348,35 @@ func TestQueueExplainsRefusals(t *testing.T) {
 	tests := []struct {
 		name   string
 		portal []eventtest.Option
-		opt    offline.Option
+		opt    offline.QueueOption
 		call   func(context.Context, *offline.Queue) error
 		client func(*fixture) event.Caller
 		want   error
 	}{
-		{name: "no extended mode", portal: []eventtest.Option{eventtest.WithoutExtendedOffline()}, call: reserve, want: offline.ErrExtendedModeRequired},
+		{
+			name:   "no extended mode",
+			portal: []eventtest.Option{eventtest.WithoutExtendedOffline()},
+			call:   reserve,
+			want:   offline.ErrExtendedModeRequired,
+		},
 		{
 			name: "no extended mode, with connector", portal: []eventtest.Option{eventtest.WithoutExtendedOffline()},
 			opt: erp, call: reserve, want: offline.ErrExtendedModeRequired,
 		},
-		{name: "no connectors", portal: []eventtest.Option{eventtest.WithoutConnectors()}, opt: erp, call: reserve, want: offline.ErrConnectorRefused},
-		{name: "no connectors in list", portal: []eventtest.Option{eventtest.WithoutConnectors()}, opt: erp, call: list, want: offline.ErrConnectorRefused},
+		{
+			name:   "no connectors",
+			portal: []eventtest.Option{eventtest.WithoutConnectors()},
+			opt:    erp,
+			call:   reserve,
+			want:   offline.ErrConnectorRefused,
+		},
+		{
+			name:   "no connectors in list",
+			portal: []eventtest.Option{eventtest.WithoutConnectors()},
+			opt:    erp,
+			call:   list,
+			want:   offline.ErrConnectorRefused,
+		},
 		{
 			name: "no administrator", call: reserve, want: offline.ErrAccessDenied,
 			client: func(f *fixture) event.Caller { return f.as(f.AddUser(eventtest.User{Name: "Bob"})) },
@@ -405,7 +426,7 @@ func TestQueueHidesItsCaller(t *testing.T) {
 	require.NotContains(t, fmt.Sprintf("%+v %#v %v", q, q, *q), "s3cr3t")
 }
 
-func TestQueueRefusesAnswers(t *testing.T) {
+func TestQueueRefusesResponses(t *testing.T) {
 	t.Parallel()
 	reserve := func(q *offline.Queue) error { _, err := q.Reserve(t.Context(), 1); return err }
 	clearOne := func(q *offline.Queue) error { return q.Clear(t.Context(), "p", strings.Repeat("a", 32)) }

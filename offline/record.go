@@ -15,10 +15,10 @@ import (
 )
 
 // Record is one row of the queue. The queue is a set and not a log: ten changes of one deal are one
-// record, its addition and its deletion two others. A record that changes again while it waits
-// keeps its ID, so IDs do not say what came last; Delivery.Time does.
+// record, its addition and its deletion two others. If the object changes again while the record
+// waits, the record keeps its ID. So IDs do not say what changed last; Delivery.Time does.
 type Record struct {
-	ID        int64  // of the row; 0 if the portal sent none that can be read
+	ID        int64  // of the row; 0 if the portal sent none, or one that cannot be read
 	MessageID string // 32 characters that stand for the event and its data together; opaque
 	ProcessID string // the reservation that holds the record; empty if none does
 	Parked    bool   // parked with event.offline.error
@@ -29,9 +29,9 @@ type Record struct {
 	Delivery *event.Delivery
 	Err      error
 
-	offset spool.Offset     // where it is in the spool; zero for a record in the portal's queue
-	stands bool             // it was parked when it was taken, so it may be about changes of others than its user
-	raw    *json.RawMessage // behind a pointer, so that fmt prints no payload
+	offset    spool.Offset     // where it is in the spool; zero for a record in the portal's queue
+	wasParked bool             // it was parked when it was taken, so it may stand for changes of other users
+	raw       *json.RawMessage // behind a pointer, so that fmt prints no payload
 }
 
 // Raw returns the record as the portal sent it, payload in clear. The caller must not change it.
@@ -56,8 +56,8 @@ type Batch struct {
 	Records   []Record // in the order in which they changed last
 }
 
-// proven sets the proof of the deliveries in a batch.
-func (b Batch) proven(p event.Proof) Batch {
+// withProof sets the proof of the deliveries in a batch.
+func (b Batch) withProof(p event.Proof) Batch {
 	for _, r := range b.Records {
 		if r.Delivery != nil {
 			r.Delivery.SetProof(p)
@@ -66,8 +66,8 @@ func (b Batch) proven(p event.Proof) Batch {
 	return b
 }
 
-// newRecord reads a row. processID is the reservation that it was read from, for rows that do not
-// name theirs.
+// newRecord reads a row. processID is the reservation that returned it, for rows that do not name
+// theirs.
 func newRecord(row json.RawMessage, processID string, parked bool) Record {
 	var wire struct {
 		ID        text `json:"ID"`
@@ -96,7 +96,7 @@ func newRecord(row json.RawMessage, processID string, parked bool) Record {
 }
 
 // newRecords reads the rows of a response and puts them in the order of their last change. The
-// portal sorts by time, to the second. Within a second the IDs of the rows are the best there is.
+// portal sorts by time, to the second. Within a second, the IDs of the rows decide.
 func newRecords(all rows, processID string, parked bool) []Record {
 	records := make([]Record, len(all))
 	for i, row := range all {
@@ -112,7 +112,7 @@ func sortRecords(records []Record) {
 	})
 }
 
-// text reads a scalar that comes as a string, a number or a flag. Anything else reads as empty.
+// text reads a scalar that comes as a string, a number or a flag. Anything else becomes empty.
 type text string
 
 // UnmarshalJSON never fails: a row with one odd column must not hide the others.
@@ -133,10 +133,10 @@ func (t *text) UnmarshalJSON(doc []byte) error {
 	return nil
 }
 
-// rows are the rows of a response, not read yet. PHP writes an empty list in several ways.
+// rows are the unread rows of a response. PHP writes an empty list in several ways.
 type rows []json.RawMessage
 
-// UnmarshalJSON takes a list, or any of PHP's empty values.
+// UnmarshalJSON accepts a list, or any of PHP's empty values.
 func (r *rows) UnmarshalJSON(doc []byte) error {
 	*r = nil
 	switch string(bytes.Join(bytes.Fields(doc), nil)) {

@@ -12,7 +12,7 @@ import (
 	"github.com/b24events/b24events/offline"
 )
 
-// read returns the records of an answer of event.offline.get.
+// read returns the records of a response of event.offline.get.
 func read(t *testing.T, events string) []offline.Record {
 	t.Helper()
 	q := answering(t, "event.offline.get", `{"process_id":"p1","events":`+events+`}`)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -59,7 +61,7 @@ func withoutReservations(t *testing.T) *fixture {
 	return newFixture(t, eventtest.WithoutExtendedOffline())
 }
 
-// PROTOCOL 2.6: where the plan lacks rest_offline_extended, only clear=1 works.
+// PROTOCOL 2.6: if the plan lacks rest_offline_extended, only clear=1 works.
 func TestSpoolOnAPlanThatCannotReserve(t *testing.T) {
 	t.Parallel()
 	f := withoutReservations(t)
@@ -292,7 +294,7 @@ func TestSpoolThatCannotBeWrittenAnyMore(t *testing.T) {
 		f := withoutReservations(t)
 		f.change("UPDATE", 1, 2, 3)
 		dir := t.TempDir()
-		fill, _ := obstacle(t, filepath.Join(f.spoolDir(dir), "0000000000000001.new")) // where the segment is to be written
+		fill, _ := obstacle(t, filepath.Join(f.spoolDir(dir), "0000000000000001.new")) // in place of the segment
 		gets := 0
 		broken := tap{Caller: f.api, before: func(method string, _ map[string]any) error {
 			if method == "event.offline.get" {
@@ -325,7 +327,7 @@ func TestSpoolThatCannotBeWrittenAnyMore(t *testing.T) {
 	})
 }
 
-// late is a caller whose answers come after a second, or are lost where its context ends before.
+// late is a caller whose responses come after a second, or are lost if its context ends before.
 type late struct{ event.Caller }
 
 func (l late) Call(ctx context.Context, method string, params, result any) error {
@@ -342,7 +344,7 @@ func (l late) Call(ctx context.Context, method string, params, result any) error
 	return json.Unmarshal(answer, result)
 }
 
-// To stop while an answer is under way that holds records which are on the portal no more must not
+// To stop while a response is under way that holds records which are on the portal no more must not
 // lose them.
 func TestStopDuringAReadingThatDeletes(t *testing.T) {
 	t.Parallel()
@@ -350,7 +352,12 @@ func TestStopDuringAReadingThatDeletes(t *testing.T) {
 		f := withoutReservations(t)
 		dir := t.TempDir()
 		var seen journal
-		opts := []offline.Option{offline.WithSpool(dir), offline.WithClientID(f.app.ClientID()), offline.WithMemberID(f.MemberID()), offline.WithInterval(time.Second, time.Second)}
+		opts := []offline.ConsumerOption{
+			offline.WithSpool(dir),
+			offline.WithClientID(f.app.ClientID()),
+			offline.WithMemberID(f.MemberID()),
+			offline.WithInterval(time.Second, time.Second),
+		}
 		f.drain(seen.HandleEvent, opts...) // makes the spool
 		f.change("UPDATE", 1, 2, 3)
 		ctx, stop := context.WithCancel(t.Context())
@@ -367,7 +374,7 @@ func TestStopDuringAReadingThatDeletes(t *testing.T) {
 	})
 }
 
-func TestStopDoesNotWaitForAnAnswerForever(t *testing.T) {
+func TestStopDoesNotWaitForAResponseForever(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := withoutReservations(t)
@@ -462,14 +469,17 @@ func TestSpoolThatCannotBeWrittenForAWhile(t *testing.T) {
 	})
 }
 
-// An answer that cannot be read holds records that exist nowhere else.
-func TestAnswerThatCannotBeReadIsKeptInTheSpool(t *testing.T) {
+// A response that cannot be read holds records that exist nowhere else.
+func TestResponseThatCannotBeReadIsKeptInTheSpool(t *testing.T) {
 	t.Parallel()
 	f := withoutReservations(t)
 	f.change("UPDATE", 1)
 	dir := t.TempDir()
-	f.Once("event.offline.get", eventtest.Fail(403, "WRONG_LICENSE", "This feature is not enabled for the current license: extended offline events handling"),
-		eventtest.Raw(200, "application/json", `{"result":{"process_id":null,"events":"7405"}}`))
+	f.Once(
+		"event.offline.get",
+		eventtest.Fail(403, "WRONG_LICENSE", "This feature is not enabled for the current license: extended offline events handling"),
+		eventtest.Raw(200, "application/json", `{"result":{"process_id":null,"events":"7405"}}`),
+	)
 	c := newConsumer(t, f.api, new(journal).HandleEvent, offline.WithSpool(dir))
 	require.ErrorIs(t, c.Run(t.Context()), offline.ErrBadResponse)
 	require.EqualValues(t, 1, c.Stats().Damaged)
@@ -478,4 +488,45 @@ func TestAnswerThatCannotBeReadIsKeptInTheSpool(t *testing.T) {
 	kept, err := os.ReadFile(filepath.Join(f.spoolDir(dir), files[0]))
 	require.NoError(t, err)
 	require.Contains(t, string(kept), "7405")
+}
+
+var longTests = flag.Bool("offline.long", false, "run tests that take long")
+
+// A downstream system is out of order during an import, so that the spool fills with parked
+// records, up to its bound of 100,000. When the system is back, they are tried, and new records are
+// taken.
+func TestSpoolFullOfParkedRecordsRecovers(t *testing.T) {
+	t.Parallel()
+	if !*longTests {
+		t.Skip("100,000 records take ten seconds, and a minute with -race; run it with -offline.long")
+	}
+	const bound = 100_000
+	var tried, fresh int64
+	synctest.Test(t, func(t *testing.T) {
+		f := withoutReservations(t)
+		f.change("UPDATE", upTo(bound)...)
+		var healthy atomic.Bool
+		var old, last atomic.Int64
+		c := newConsumer(t, f.api, func(_ context.Context, d *event.Delivery) error {
+			switch {
+			case !healthy.Load():
+				return errHandler
+			case dealID(t, d) > bound:
+				last.Add(1)
+			default:
+				old.Add(1)
+			}
+			return nil
+		}, offline.WithSpool(t.TempDir()), offline.WithMaxAttempts(1), offline.WithParkedInterval(time.Hour))
+		stop := background(t, c)
+		<-time.After(30 * time.Minute)
+		require.Empty(t, f.states(), "all are in the spool")
+		healthy.Store(true)
+		f.change("UPDATE", bound+1)
+		<-time.After(2 * time.Hour)
+		stop()
+		tried, fresh = old.Load(), last.Load()
+	})
+	expect(t, tried == bound, "%d of %d parked records were handled in two hours", tried, bound)
+	expect(t, fresh == 1, "the new record was handled %d times", fresh)
 }

@@ -2,17 +2,18 @@ package offline
 
 import (
 	"context"
+	"encoding/json"
 	"sync"
 	"time"
 )
 
 // Stats is what a [Consumer] did since it was made.
 type Stats struct {
-	Requests  uint64 `json:"requests"`  // to the portal, failed ones included, those of handlers not; a batch is one
+	Requests  uint64 `json:"requests"`  // to the portal, also failed ones; a batch is one; requests of handlers do not count
 	Reserved  uint64 `json:"reserved"`  // records in new reservations
 	Recovered uint64 `json:"recovered"` // records that an earlier run left, reserved or in the spool
 	Handled   uint64 `json:"handled"`   // records whose handler succeeded
-	Unhandled uint64 `json:"unhandled"` // records that no handler takes: each is parked, and counted once
+	Unhandled uint64 `json:"unhandled"` // records without a handler: each is parked, and counted once
 	Misfits   uint64 `json:"misfits"`   // values of payloads that did not fit, for each attempt; see event.Delivery.Misfits
 	Ignored   uint64 `json:"ignored"`   // records that were cleared unhandled, see WithIgnoredUsers
 	Retries   uint64 `json:"retries"`   // attempts after the first
@@ -30,6 +31,16 @@ type Stats struct {
 	Backlog      Backlog       `json:"backlog"`                // as it was measured last
 }
 
+// Backlog is what a queue holds.
+type Backlog struct {
+	MemberID string // of the portal
+
+	At      time.Time // when it was measured; zero if it was not yet
+	Waiting int       // records that no reservation holds, without parked ones
+	Oldest  time.Time // the last change of the one that has waited longest, by the portal's clock; zero if unknown
+	Parked  int       // parked records, by the last pass over them and what was done since
+}
+
 // RequestsPerEvent returns how many requests the consumer made for each record that it finished. It
 // does not count those of the handlers.
 func (s Stats) RequestsPerEvent() float64 {
@@ -38,6 +49,10 @@ func (s Stats) RequestsPerEvent() float64 {
 	}
 	return 0
 }
+
+// measureInterval is how often the backlog is measured, by a call that joins others. No call is
+// needed if the last reservation held all there was.
+const measureInterval = 30 * time.Second
 
 // meter keeps the statistics and bounds the calls.
 type meter struct {
@@ -77,5 +92,52 @@ func (m *meter) read() Stats {
 	return m.stats
 }
 
-// counted is a number of things for a counter.
+// counted converts a number of things for a counter.
 func counted(n int) uint64 { return uint64(max(n, 0)) }
+
+// backlogCall returns a call that counts the records that wait in the queue.
+func (e *engine) backlogCall(ctx context.Context) call {
+	params := map[string]any{"filter": map[string]any{"=ERROR": 0, "=PROCESS_ID": ""}, "order": map[string]any{"TIMESTAMP_X": "ASC"}}
+	return call{method: methodList, params: params, done: func(doc json.RawMessage, total int, err error) error {
+		var page []Record
+		if err == nil {
+			page, err = readPage(doc)
+		}
+		if err != nil {
+			return e.listDone(ctx, err)
+		}
+		var oldest time.Time
+		if len(page) > 0 {
+			oldest = page[0].time()
+		}
+		e.noteBacklog(ctx, max(total, len(page)), oldest)
+		return nil
+	}}
+}
+
+// noteBacklog notes how many records wait, and since when the oldest does. It calls Hooks.Measured.
+func (e *engine) noteBacklog(ctx context.Context, waiting int, oldest time.Time) {
+	now := time.Now()
+	var b Backlog
+	e.meter.count(func(s *Stats) {
+		s.Backlog.MemberID, s.Backlog.At, s.Backlog.Waiting, s.Backlog.Oldest = e.memberID, now, waiting, oldest
+		b = s.Backlog
+	})
+	if now.Before(e.measuredAt.Add(measureInterval)) {
+		return
+	}
+	e.measuredAt = now
+	if hook := e.cfg.hooks.Measured; hook != nil {
+		e.callHook(ctx, "Measured", func() { hook(ctx, b) })
+	}
+}
+
+// setParkedCount notes how many parked records there are.
+func (e *engine) setParkedCount(n int) {
+	e.meter.count(func(s *Stats) { s.Backlog.Parked = n })
+}
+
+// addParkedCount notes how many more parked records there are.
+func (e *engine) addParkedCount(n int) {
+	e.meter.count(func(s *Stats) { s.Backlog.Parked = max(0, s.Backlog.Parked+n) })
+}

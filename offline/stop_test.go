@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/event/eventtest"
 	"github.com/b24events/b24events/offline"
 )
 
@@ -50,7 +52,7 @@ func TestStopEndsHandlersAfterTheGracePeriod(t *testing.T) {
 		stop()
 		<-ctx.Done()
 		cause = context.Cause(ctx)
-		return event.Drop(ctx.Err()) // whatever it says now is not its verdict on the record
+		return event.Drop(ctx.Err()) // its error does not count now
 	}, offline.WithWorkers(1), offline.WithGrace(0))
 	require.NoError(t, c.Run(ctx))
 	require.ErrorIs(t, cause, offline.ErrStopped)
@@ -93,7 +95,7 @@ func TestStopKeepsLaterRecordsOfAnObjectBehind(t *testing.T) {
 	require.Len(t, f.OfflineRows(), 2)
 }
 
-func TestDrainTellsThatItWasStopped(t *testing.T) {
+func TestDrainReportsThatItWasStopped(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.change("UPDATE", 1, 2)
@@ -111,20 +113,66 @@ func TestDrainTellsThatItWasStopped(t *testing.T) {
 	require.Len(t, f.OfflineRows(), 1)
 }
 
-func TestGoexitInAHandlerParksItsRecord(t *testing.T) {
+func TestStopGivesHandlersTheirGrace(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.change("UPDATE", 1, 2)
+		start := time.Now()
+		ctx, stop := context.WithTimeout(t.Context(), 3*time.Second)
+		defer stop()
+		var ended time.Duration
+		c := newConsumer(t, f.api, func(ctx context.Context, d *event.Delivery) error {
+			if dealID(t, d) == 1 {
+				time.Sleep(8 * time.Second) //nolint:forbidigo // ends within the grace period
+				return nil
+			}
+			<-ctx.Done()
+			ended = time.Since(start)
+			return ctx.Err()
+		}, offline.WithGrace(7*time.Second))
+		require.NoError(t, c.Run(ctx))
+		require.Equal(t, 10*time.Second, ended)
+		require.EqualValues(t, 1, c.Stats().Cleared)
+		require.EqualValues(t, 1, c.Stats().Abandoned)
+		require.Equal(t, []string{"reserved"}, f.states())
+	})
+}
+
+func TestStopDoesNotClearForever(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.change("UPDATE", 1)
+		f.Always("event.offline.clear", eventtest.Fail(500, "ERROR_CORE", "SQL query error!"))
+		start := time.Now()
+		ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
+		defer stop()
+		c := newConsumer(t, f.api, new(journal).HandleEvent)
+		require.NoError(t, c.Run(ctx))
+		require.LessOrEqual(t, time.Since(start), 41*time.Second)
+		require.Len(t, f.times(start, "event.offline.get"), 2, "nothing new is reserved while records cannot be cleared")
+		require.EqualValues(t, 1, c.Stats().Abandoned)
+
+		f.Heal()
+		require.NoError(t, c.Drain(t.Context()))
+		require.EqualValues(t, 1, c.Stats().Handled, "the handler is not called again")
+		require.EqualValues(t, 1, c.Stats().Cleared)
+		require.Empty(t, f.OfflineRows())
+	})
+}
+
+func TestStopClearsByItself(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.change("UPDATE", 1, 2)
-	var seen journal
-	c := newConsumer(t, f.api, func(ctx context.Context, d *event.Delivery) error {
-		if dealID(t, d) == 1 {
-			// What t.FailNow does in a handler of a user's test.
-			goexit()
-		}
-		return seen.HandleEvent(ctx, d)
-	})
-	require.NoError(t, c.Drain(t.Context()))
-	require.Equal(t, []string{"UPDATE 2"}, seen.entries())
-	require.Equal(t, []string{"parked"}, f.states())
-	require.Zero(t, c.Stats().Abandoned)
+	ctx, stop := context.WithCancel(t.Context())
+	r := &requests{Caller: f.api}
+	c := newConsumer(t, r, func(context.Context, *event.Delivery) error {
+		stop()
+		return nil
+	}, offline.WithWorkers(1))
+	require.NoError(t, c.Run(ctx))
+	require.Equal(t, []string{"batch: list list get", "clear"}, r.made)
+	require.Equal(t, []string{"reserved"}, f.states())
 }

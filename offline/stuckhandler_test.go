@@ -109,7 +109,7 @@ func portalsUnder(t *testing.T, lease string, ids []string) (under []string) {
 	return under
 }
 
-// A handler goes on though its context has ended. It holds up its portal, and no other of its
+// A handler goes on although its context has ended. It blocks its portal, and no other of its
 // shard, also when the shard should pass to a process that has just joined.
 func TestStuckHandlerDoesNotKeepItsShardFromOtherPortals(t *testing.T) {
 	t.Parallel()

@@ -75,8 +75,8 @@ func (b *binder) forward(ctx context.Context, token event.Secret, stdout io.Writ
 	return err
 }
 
-func (cfg *config) options(connector, spool string) []offline.Option {
-	return []offline.Option{
+func (cfg *config) options(connector, spool string) []offline.ConsumerOption {
+	return []offline.ConsumerOption{
 		offline.WithConnector(connector),
 		offline.WithWorkers(4),
 		offline.WithMaxAttempts(math.MaxInt), // the forwarder decides

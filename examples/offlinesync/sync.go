@@ -51,9 +51,9 @@ func (s *syncer) parked(ctx context.Context, r offline.Record, err error) {
 	_ = s.write(ctx, d, nil, err) // a failure ends the program
 }
 
-// silent ends a program that is not to wait for ever.
-func (s *syncer) silent(_ context.Context, silence offline.Stall) {
-	if silence.Kind == offline.StallNoResponse && !silence.Over {
+// stalled ends a program that must not wait forever.
+func (s *syncer) stalled(_ context.Context, stall offline.Stall) {
+	if stall.Kind == offline.StallNoResponse && !stall.Over {
 		s.abort(errNoAnswer)
 	}
 }

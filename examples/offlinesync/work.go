@@ -56,7 +56,7 @@ func workQueue(ctx context.Context, cfg config, portal *oneportal.Portal, out *j
 	s := &syncer{api: portal.API.Coalescer(portal.MemberID), out: out, abort: abort}
 	hooks := offline.Hooks{Parked: s.parked}
 	if cfg.once {
-		hooks.Stalled = s.silent
+		hooks.Stalled = s.stalled
 	}
 	spool, err := portal.SpoolDir()
 	if err != nil {
@@ -82,8 +82,8 @@ func workQueue(ctx context.Context, cfg config, portal *oneportal.Portal, out *j
 	return err
 }
 
-func (cfg *config) options(spool string) []offline.Option {
-	return []offline.Option{
+func (cfg *config) options(spool string) []offline.ConsumerOption {
+	return []offline.ConsumerOption{
 		offline.WithConnector(cfg.connector),
 		offline.WithMaxAttempts(cfg.retries + 1),
 		offline.WithGrace(5 * time.Second),

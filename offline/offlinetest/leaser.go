@@ -1,6 +1,5 @@
-// Package offlinetest checks implementations of offline.Leaser. A leaser that passes [TestLeaser]
-// is one that consumers and fleets can rely on. The package is for tests; it needs nothing beside
-// the standard library.
+// Package offlinetest checks implementations of offline.Leaser. Consumers and fleets can rely on a
+// leaser that passes [TestLeaser]. The package is for tests and needs only the standard library.
 package offlinetest
 
 import (
@@ -18,15 +17,15 @@ import (
 )
 
 const (
-	lasting = time.Hour   // of leases that are not to run out
-	brief   = time.Second // of those that are
+	lasting = time.Hour   // of leases that must not run out
+	brief   = time.Second // of leases that run out
 	patient = 30 * time.Second
 	pace    = 20 * time.Millisecond
 )
 
-// TestLeaser runs the suite. newLeaser returns a leaser that nothing is held of, on a store of its
-// own, and is called once in each subtest, with the subtest's t, to which it may add a cleanup. The
-// suite waits for leases that last a second to run out, on the store's clock.
+// TestLeaser runs the suite. newLeaser returns a leaser on a store of its own without leases. It is
+// called once in each subtest with the subtest's t, to which it may add a cleanup. The suite waits
+// until leases of a second run out, by the store's clock.
 func TestLeaser(t *testing.T, newLeaser func(t *testing.T) offline.Leaser) {
 	t.Helper()
 	for _, c := range []struct {
@@ -34,10 +33,10 @@ func TestLeaser(t *testing.T, newLeaser func(t *testing.T) offline.Leaser) {
 		run  func(k kit)
 	}{
 		{"one owner", testOneOwner},
-		{"prolonged", testProlonged},
+		{"renewed", testRenewed},
 		{"released", testReleased},
 		{"run out", testRunOut},
-		{"prolonged in time", testProlongedInTime},
+		{"renewed in time", testRenewedInTime},
 		{"prefixes", testPrefixes},
 		{"names byte by byte", testNames},
 		{"very many", testVeryMany},
@@ -82,7 +81,7 @@ func (k kit) release(owner string, names ...string) {
 	}
 }
 
-// holds checks what is in force.
+// holds checks which leases are in force.
 func (k kit) holds(prefix string, want map[string]string) {
 	k.Helper()
 	held, err := k.Held(k.Context(), prefix)
@@ -101,10 +100,10 @@ func testOneOwner(k kit) {
 	k.holds("", map[string]string{"a": "one", "b": "one", "c": "two"})
 }
 
-func testProlonged(k kit) {
+func testRenewed(k kit) {
 	k.take("one", brief, []string{"a", "b"}, []string{"a", "b"})
 	k.take("one", lasting, []string{"a"}, []string{"a"})
-	k.eventually("the lease that was not prolonged runs out", func() bool {
+	k.eventually("the lease that was not renewed runs out", func() bool {
 		held, err := k.Held(k.Context(), "")
 		return err == nil && maps.Equal(held, map[string]string{"a": "one"})
 	})
@@ -122,7 +121,7 @@ func testReleased(k kit) {
 	k.take("two", lasting, []string{"a", "b"}, []string{"a"})
 }
 
-// eventually waits for something.
+// eventually waits until f returns true.
 func (k kit) eventually(what string, f func() bool) {
 	k.Helper()
 	for end := time.Now().Add(patient); !f(); {
@@ -158,7 +157,7 @@ func testRunOut(k kit) {
 	k.holds("", map[string]string{"a": "two"})
 }
 
-func testProlongedInTime(k kit) {
+func testRenewedInTime(k kit) {
 	last := time.Now()
 	k.take("one", brief, []string{"a"}, []string{"a"})
 	for end := time.Now().Add(2 * brief); time.Now().Before(end); {
@@ -170,9 +169,9 @@ func testProlongedInTime(k kit) {
 		}
 		if len(held) > 0 {
 			if time.Since(last) >= brief {
-				k.Skipf("this machine was too slow to prolong a lease of %v in time", brief)
+				k.Skipf("this machine was too slow to renew a lease of %v in time", brief)
 			}
-			k.Fatalf("a lease of %v was given to another %v after it was prolonged", brief, time.Since(last))
+			k.Fatalf("a lease of %v was given to another %v after it was renewed", brief, time.Since(last))
 		}
 		k.take("one", brief, []string{"a"}, []string{"a"})
 		last = began
@@ -227,7 +226,7 @@ func testNoNames(k kit) {
 	k.holds("", map[string]string{})
 }
 
-// testRace lets many owners ask for the same leases at the same time, in different orders.
+// testRace lets many owners acquire the same leases at the same time, in different orders.
 func testRace(k kit) {
 	names := []string{"1", "2", "3", "4", "5"}
 	var mu sync.Mutex

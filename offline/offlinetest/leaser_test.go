@@ -42,7 +42,7 @@ func (b broken) Acquire(ctx context.Context, owner string, ttl time.Duration, na
 		ttl = time.Hour
 	case "ends early":
 		ttl /= 3
-	case "does not prolong":
+	case "does not renew":
 		held, err := b.Held(ctx, "")
 		if err != nil {
 			return nil, err
@@ -123,14 +123,14 @@ func TestSuiteFindsFaults(t *testing.T) {
 	self, err := os.Executable()
 	require.NoError(t, err)
 	for fault, found := range map[string]string{
-		"gives to all": "one owner", "all or nothing": "one owner", "never ends": "run out", "ends early": "run out", "does not prolong": "prolonged",
+		"gives to all": "one owner", "all or nothing": "one owner", "never ends": "run out", "ends early": "run out", "does not renew": "renewed",
 		"trims names": "names byte by byte", "takes few names": "very many", "ignores the context": "ended context", "releases others'": "released",
 		"ignores case": "prefixes", "takes prefixes for patterns": "prefixes",
 	} {
 		t.Run(fault, func(t *testing.T) {
 			t.Parallel()
 			found = strings.ReplaceAll(found, " ", "_")
-			waits := fault == "never ends" || fault == "does not prolong" // half a minute, for what does not come
+			waits := fault == "never ends" || fault == "does not renew" // half a minute, for what does not come
 			args := []string{"-test.run=^TestBrokenLeaser$/^" + found + "$"}
 			if waits {
 				args = append(args, "-test.timeout=4s")

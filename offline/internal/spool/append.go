@@ -13,13 +13,13 @@ const (
 	keyError   = "error"
 )
 
-// Append takes rows that were taken from the portal, in the order in which they are to be handled.
+// Append adds rows that were taken from the portal, in the order in which they are to be handled.
 // They are on the disk when it returns nil. parked says that they were parked on the portal. The
 // rows count as handed out. The caller may change rows afterwards.
 //
 // After an [ErrDisk], [ErrInUse] or [ErrOwner] the journal holds the rows in memory, and the
-// offsets are as valid as without an error. The rows are to be handled at once, because waiting for
-// the disk makes their loss likelier. [Journal.Flush] tries again to write those that are not done.
+// offsets are as valid as without an error. Handle the rows at once, because waiting for the disk
+// makes their loss more likely. [Journal.Flush] tries again to write those that are not done.
 // After an [ErrClosed] or [ErrRow] there are no offsets, and the journal has none of the rows.
 func (j *Journal) Append(ctx context.Context, rows []json.RawMessage, parked bool) ([]Offset, error) {
 	j.filesMu.Lock()
@@ -34,7 +34,7 @@ func (j *Journal) Append(ctx context.Context, rows []json.RawMessage, parked boo
 	if err != nil {
 		return nil, err
 	}
-	err = j.failed(j.wakeFilesLocked(ctx)) // first, because older rows may be found
+	err = j.noteResult(j.openFilesLocked(ctx)) // first, because older rows may be found
 	s := &segment{
 		wasParked: parked,
 		rows:      slices.Repeat([]row{{state: rowPending, out: true}}, len(lines)),
@@ -48,7 +48,7 @@ func (j *Journal) Append(ctx context.Context, rows []json.RawMessage, parked boo
 		offsets[i] = Offset{s.id, i}
 	}
 	if err == nil {
-		err = j.failed(j.saveFilesLocked(s))
+		err = j.noteResult(j.saveFilesLocked(s))
 	}
 	return offsets, err
 }
@@ -61,13 +61,13 @@ func (j *Journal) Rescue(ctx context.Context, response []byte) error {
 	if j.isClosed() {
 		return ErrClosed
 	}
-	err := j.failed(j.wakeFilesLocked(ctx))
+	err := j.noteResult(j.openFilesLocked(ctx))
 	name := fileName(j.numberFilesLocked(), damagedSuffix)
 	if err == nil {
-		err = j.failed(j.writeFilesLocked(name, writingNew, response))
+		err = j.noteResult(j.writeFilesLocked(name, writingNew, response))
 	}
 	if err == nil {
-		err = j.failed(j.files.sync())
+		err = j.noteResult(j.files.sync())
 	}
 	j.mu.Lock()
 	j.counts.Damaged++
@@ -79,7 +79,7 @@ func (j *Journal) Rescue(ctx context.Context, response []byte) error {
 		j.log.LogAttrs(ctx, slog.LevelError, "offline queue: a response with records that were deleted on the portal cannot be read; "+
 			"it is kept in the spool", slog.String(keyFile, name))
 	}
-	j.restFilesLocked()
+	j.closeIdleFilesLocked()
 	return err
 }
 

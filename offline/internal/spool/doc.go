@@ -1,9 +1,8 @@
 // Package spool keeps records on disk that were taken from an offline queue and are not finished.
 //
-// A [Journal] is a folder of one queue. Its rows are JSON documents, which the package does not
-// look into. Each [Journal.Append] writes one file, a segment, and syncs it before it returns. The
-// fate of the rows is written to a second file beside it, the segment's marks. An [Offset] names a
-// row.
+// A [Journal] is a folder of one queue. Its rows are JSON documents; the package does not read
+// them. Each [Journal.Append] writes one file, a segment, and syncs it before it returns. A second
+// file beside it, the segment's marks, says which rows are done or parked. An [Offset] names a row.
 //
 //	                Append                      Ack
 //	(the portal) ------------> pending --------------------------> done
@@ -12,9 +11,9 @@
 //	                           |                |    ^        Ack
 //	(a restart) ---------------+    Pass.Next  +----+  Park
 //
-// A row that was handed out, by Append, [Journal.Replay] or [Pass.Next], is not handed out again
-// before it was concluded with [Journal.Ack], [Journal.Park] or [Journal.Nack]. Marks are in memory
-// until [Journal.Flush] writes them; it also removes the segments whose rows are all done.
+// Append, [Journal.Replay] and [Pass.Next] hand out rows. A row is not handed out again before
+// [Journal.Ack], [Journal.Park] or [Journal.Nack] was called for it. Marks stay in memory until
+// [Journal.Flush] writes them. Flush also removes the segments whose rows are all done.
 //
 // # Guarantees
 //
@@ -35,10 +34,9 @@
 // # Locks and open files
 //
 // A journal that has rows keeps its folder open and locked, so two processes never work on the same
-// rows. A journal without rows closes its files and releases the lock. [Journal.Acquire] takes the
-// lock again, before rows are taken from the portal, and keeps it until [Journal.Release]. In
-// between another process may have used the folder, and may have left rows in it, which Acquire
-// finds.
+// rows. A journal without rows closes its files and releases the lock. Before rows are taken from
+// the portal, [Journal.Acquire] takes the lock again and keeps it until [Journal.Release]. If
+// another process has used the folder in between and left rows in it, Acquire finds them.
 //
 // # Concurrency
 //

@@ -25,32 +25,32 @@ func (j *Journal) Flush(ctx context.Context) error {
 	if j.isClosed() {
 		return ErrClosed
 	}
-	err := j.flushAndWakeFilesLocked(ctx)
-	j.restFilesLocked()
+	err := j.openAndFlushFilesLocked(ctx)
+	j.closeIdleFilesLocked()
 	return err
 }
 
-// flushAndWakeFilesLocked flushes, and opens the files first if there is anything to write. The
+// openAndFlushFilesLocked flushes, and opens the files first if there is anything to write. The
 // caller holds filesMu.
-func (j *Journal) flushAndWakeFilesLocked(ctx context.Context) error {
+func (j *Journal) openAndFlushFilesLocked(ctx context.Context) error {
 	if j.files == nil {
-		j.dropUnwritten()
+		j.dropUnsavedDone()
 		if since, _ := j.Failing(); since.IsZero() && j.isEmpty() {
 			return nil
 		}
-		if err := j.failed(j.wakeFilesLocked(ctx)); err != nil {
+		if err := j.noteResult(j.openFilesLocked(ctx)); err != nil {
 			return err
 		}
 	}
 	return j.flushFilesLocked()
 }
 
-// dropUnwritten drops the segments that are finished and have no files.
-func (j *Journal) dropUnwritten() {
+// dropUnsavedDone drops the segments whose rows are done and that have no files.
+func (j *Journal) dropUnsavedDone() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.segments = slices.DeleteFunc(j.segments, func(s *segment) bool {
-		return s.open() == 0 && s.number == 0 && s.from == ""
+		return s.open() == 0 && s.number == 0 && s.replaces == ""
 	})
 }
 
@@ -74,10 +74,10 @@ func (j *Journal) flushFilesLocked() error {
 			err = j.probeFilesLocked()
 		}
 		if err == nil {
-			j.worked()
+			j.noteRecovery()
 		}
 	}
-	return j.failed(err)
+	return j.noteResult(err)
 }
 
 func (j *Journal) removeFinishedFilesLocked() error {
@@ -87,7 +87,7 @@ func (j *Journal) removeFinishedFilesLocked() error {
 }
 
 func (j *Journal) saveUnsavedFilesLocked() error {
-	return j.eachFilesLocked(func(s *segment) bool { return s.unsaved != nil || s.from != "" }, j.saveFilesLocked)
+	return j.eachFilesLocked(func(s *segment) bool { return s.unsaved != nil || s.replaces != "" }, j.saveFilesLocked)
 }
 
 func (j *Journal) writeMarksFilesLocked() error {
@@ -113,9 +113,9 @@ func (j *Journal) eachFilesLocked(match func(*segment) bool, do func(*segment) e
 	return nil
 }
 
-// removeFilesLocked removes the files of a segment, whose rows are all done. Its marks go only once
-// the removal of the rows is on the disk: without marks they would be handed out again. The caller
-// holds filesMu.
+// removeFilesLocked removes the files of a segment whose rows are all done. Its marks are removed
+// only after the removal of the rows is on the disk, because without marks the rows would be handed
+// out again. The caller holds filesMu.
 func (j *Journal) removeFilesLocked(s *segment) error {
 	if err := j.replaceFilesLocked(s); err != nil {
 		return err
@@ -136,7 +136,7 @@ func (j *Journal) removeFilesLocked(s *segment) error {
 				return err
 			}
 		}
-		j.litter = append(j.litter, fileName(s.number, marksSuffix))
+		j.staleMarks = append(j.staleMarks, fileName(s.number, marksSuffix))
 		j.unsynced = true
 	}
 	s.removed = true
@@ -150,13 +150,13 @@ func (j *Journal) dropRemoved() {
 	j.segments = slices.DeleteFunc(j.segments, func(s *segment) bool { return s.removed })
 }
 
-// saveFilesLocked writes those rows of a segment that are not done, unless that is done already.
-// The caller holds filesMu.
+// saveFilesLocked writes the rows of a segment that are not done, unless they are on the disk
+// already. The caller holds filesMu.
 func (j *Journal) saveFilesLocked(s *segment) error {
 	if s.unsaved == nil {
 		return j.replaceFilesLocked(s)
 	}
-	lines := segmentLines{parked: s.wasParked, from: s.from}
+	lines := segmentLines{parked: s.wasParked, from: s.replaces}
 	j.mu.Lock()
 	s.marks = nil
 	for i, r := range s.rows {
@@ -190,21 +190,21 @@ func (j *Journal) saveFilesLocked(s *segment) error {
 	return j.replaceFilesLocked(s)
 }
 
-// replaceFilesLocked puts the damaged file aside that a segment replaces. If the process ends
+// replaceFilesLocked puts aside the damaged file that a segment replaces. If the process ends
 // before that, the segment still names the file, so that its rows are not read twice. The caller
 // holds filesMu.
 func (j *Journal) replaceFilesLocked(s *segment) error {
-	if s.from == "" {
+	if s.replaces == "" {
 		return nil
 	}
-	if err := putAside(j.files, s.from); err != nil {
+	if err := putAside(j.files, s.replaces); err != nil {
 		return err
 	}
-	if number, suffix, _ := fileNumber(s.from); suffix == segmentSuffix {
-		j.litter = append(j.litter, fileName(number, marksSuffix))
+	if number, suffix, _ := fileNumber(s.replaces); suffix == segmentSuffix {
+		j.staleMarks = append(j.staleMarks, fileName(number, marksSuffix))
 		j.unsynced = true
 	}
-	s.from = ""
+	s.replaces = ""
 	return nil
 }
 
@@ -250,15 +250,15 @@ func (j *Journal) syncFilesLocked() error {
 		return err
 	}
 	j.unsynced = false
-	for _, name := range j.litter {
+	for _, name := range j.staleMarks {
 		_ = j.files.remove(name) // what is left is removed by the next Open
 	}
-	j.litter = nil
+	j.staleMarks = nil
 	return nil
 }
 
-// probeFilesLocked writes as much as could not be written last, and removes it. The caller holds
-// filesMu.
+// probeFilesLocked writes a file as large as the last one that could not be written, and removes
+// it. The caller holds filesMu.
 func (j *Journal) probeFilesLocked() error {
 	err := j.files.write(probeName, writingNew, make([]byte, max(minProbe, j.failedSize)))
 	if removed := j.files.remove(probeName); err == nil {

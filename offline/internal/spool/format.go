@@ -9,15 +9,15 @@ import (
 	"strings"
 )
 
-// Files are lines: a checksum, a space and a text. So each line that is whole can be told from one
-// that is not.
+// Files are lines: a checksum, a space and a text. So a reader recognizes each line that is whole.
 //
-// The first line of a segment is its head. Each of the others has the number of a row within the
+// The first line of a segment is its head. Each of the others has the index of a row within the
 // segment, a space and the row, in one line.
 //
 // A line of marks is what one flush wrote: a letter and a row for each mark, separated by spaces,
-// such as "d0 d2 p1". A line that is torn marks nothing, so its rows are handed out again. It is
-// ended with spoilLine, because a line that lacks nothing but its end would mark rows from then on.
+// for example "d0 d2 p1". A torn line marks nothing, so its rows are handed out again. The next
+// flush ends it with spoilLine, because a line that lacks only its end would mark rows from then
+// on.
 
 const (
 	segmentSuffix = ".segment"
@@ -49,9 +49,9 @@ const (
 	maxRow         = 10_000_000 // bounds the memory that a damaged file asks for
 )
 
-// segmentLines is what a segment says, as far as it can be read.
+// segmentLines is the content of a segment, as far as it can be read.
 type segmentLines struct {
-	size   int    // one more than the highest number of a row
+	size   int    // one more than the highest index of a row
 	parked bool   // the rows were parked on the portal
 	from   string // the damaged file whose rows these are
 	rows   []segmentRow
@@ -76,7 +76,9 @@ func compact(rows []json.RawMessage) ([]json.RawMessage, error) {
 }
 
 func (l segmentLines) encode() []byte {
-	head, _ := json.Marshal(segmentHead{Version: segmentVersion, Rows: len(l.rows), Parked: l.parked, From: l.from}) //nolint:errchkjson // no field can fail
+	head, _ := json.Marshal(segmentHead{ //nolint:errchkjson // no field can fail
+		Version: segmentVersion, Rows: len(l.rows), Parked: l.parked, From: l.from,
+	})
 	doc := appendLine(nil, head)
 	for _, r := range l.rows {
 		doc = appendLine(doc, append(append(strconv.AppendInt(nil, int64(r.at), 10), ' '), r.row...))
@@ -91,7 +93,8 @@ func appendLine(doc, line []byte) []byte {
 
 func checksum(text []byte) string { return fmt.Sprintf("%08x", crc32.ChecksumIEEE(text)) }
 
-// checkedLine cuts the first line off a document. ok is false for a line that is not whole.
+// checkedLine returns the text of the first line of a document. ok is false if the line is not
+// whole.
 func checkedLine(doc []byte) (text, rest []byte, ok bool) {
 	line, rest, ended := bytes.Cut(doc, []byte("\n"))
 	if !ended || len(line) < 10 || line[8] != ' ' || string(line[:8]) != checksum(line[9:]) {
@@ -128,12 +131,12 @@ func decodeSegment(doc []byte) (lines segmentLines, whole bool) {
 	}
 	lines.parked, lines.from = head.Parked, head.From
 	if head.Rows < 0 {
-		lines.parked = true // unknown, and rows that were parked must not be taken for others
+		lines.parked = true // unknown; rows that were parked must not count as others
 	}
 	return lines, whole && head.Rows == len(lines.rows)
 }
 
-// mark is what became of a row.
+// mark says that a row is done or parked.
 type mark struct {
 	at int
 	to rowState // rowParked or rowDone

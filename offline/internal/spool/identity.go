@@ -40,12 +40,12 @@ type identityDoc struct {
 	Identity
 }
 
-// claim makes sure that the folder belongs to the queue. A folder without records becomes the
-// queue's if it is no other's. The caller has the lock of the folder.
+// claim makes sure that the folder belongs to the queue. A folder without an owner and without
+// records becomes the queue's. The caller has the lock of the folder.
 func claim(f folder, dir string, id Identity) error {
 	data, err := f.read(identityName)
 	if errors.Is(err, fs.ErrNotExist) {
-		return settle(f, dir, id)
+		return writeIdentity(f, dir, id)
 	}
 	if err != nil {
 		return diskError(dir, err)
@@ -56,17 +56,21 @@ func claim(f folder, dir string, id Identity) error {
 		return fmt.Errorf("%w: %s in the folder %q cannot be read; finish the folder with the version that wrote it, or move it away",
 			ErrOwner, identityName, filepath.Base(dir))
 	case have.Identity != id:
-		return fmt.Errorf("%w: the folder %q holds records of the %v; give each application a spool of its own, or move the folder to where it belongs",
-			ErrOwner, filepath.Base(dir), have.Identity)
+		return fmt.Errorf(
+			"%w: the folder %q holds records of the %v; give each application a spool of its own, or move the folder to its owner",
+			ErrOwner,
+			filepath.Base(dir),
+			have.Identity,
+		)
 	case have.Version < identityVersion:
-		return settle(f, dir, id)
+		return writeIdentity(f, dir, id)
 	default:
 		return nil
 	}
 }
 
-// settle writes the owner, and the version, into a folder in which there are no records.
-func settle(f folder, dir string, id Identity) error {
+// writeIdentity writes the owner and the version into a folder without records.
+func writeIdentity(f folder, dir string, id Identity) error {
 	names, err := f.list()
 	if err != nil {
 		return diskError(dir, err)

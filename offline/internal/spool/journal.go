@@ -15,10 +15,10 @@ import (
 )
 
 const (
-	// MaxPending bounds the pending rows of a journal: nothing more is to be taken from the portal
-	// while there are so many. The portal keeps its records as well.
+	// MaxPending bounds the pending rows of a journal. While there are so many, take no more from the
+	// portal, which keeps its records as safely.
 	MaxPending = 100_000
-	// ManyParked is the number of parked rows that deserves an alarm. They are never a reason to stop.
+	// ManyParked is how many parked rows deserve an alarm. They are never a reason to stop.
 	ManyParked = 100_000
 )
 
@@ -49,7 +49,7 @@ type Counts struct {
 	Damaged int // files that were put aside, or will be, since Open
 }
 
-// Journal is the records of one queue on disk. See the package comment for its guarantees.
+// Journal holds the records of one queue on disk. See the package comment for its guarantees.
 type Journal struct {
 	dir  string
 	id   Identity
@@ -57,25 +57,25 @@ type Journal struct {
 	open opener
 
 	// filesMu guards what follows. It is held while files are used, and is locked before mu.
-	filesMu  sync.Mutex
-	files    folder   // nil while the journal is idle
-	users    int      // calls of Acquire without their Release
-	claimed  bool     // the name of the identity is on the disk
-	last     int64    // the highest number of a file that was used
-	unsynced bool     // names changed since the folder was synced
-	litter   []string // marks to remove once the folder is synced
+	filesMu    sync.Mutex
+	files      folder   // nil while the journal is idle
+	users      int      // calls of Acquire without their Release
+	claimed    bool     // the name of the identity is on the disk
+	last       int64    // the highest number of a file that was used
+	unsynced   bool     // names changed since the folder was synced
+	staleMarks []string // marks to remove once the folder is synced
 
 	wrote      bool // the flush that is under way wrote something
 	failedSize int  // bytes that could not be written last
 
 	// mu guards what follows. No file is used under it.
-	mu       sync.Mutex
-	segments []*segment // by ID, which is by age
-	lastID   int64
-	counts   Counts
-	since    time.Time // when the disk began to fail; zero while it works
-	failure  error     // the latest failure
-	closed   bool
+	mu           sync.Mutex
+	segments     []*segment // by ID, which is by age
+	lastID       int64
+	counts       Counts
+	failingSince time.Time // when the disk began to fail; zero while it works
+	failure      error     // the latest failure
+	closed       bool
 }
 
 // Exists reports whether there is a folder for a journal already.
@@ -97,17 +97,18 @@ func openWith(ctx context.Context, dir string, id Identity, log *slog.Logger, op
 	j := &Journal{dir: dir, id: id, log: log, open: open}
 	j.filesMu.Lock()
 	defer j.filesMu.Unlock()
-	if err := j.wakeFilesLocked(ctx); err != nil {
+	if err := j.openFilesLocked(ctx); err != nil {
 		return nil, err
 	}
 	// If rows of a damaged file cannot be written, the next flush tries again, and Failing says so.
 	_ = j.flushFilesLocked()
-	j.restFilesLocked()
+	j.closeIdleFilesLocked()
 	return j, nil
 }
 
-// wakeFilesLocked opens the files of an idle journal and takes its lock. The caller holds filesMu.
-func (j *Journal) wakeFilesLocked(ctx context.Context) error {
+// openFilesLocked opens the files of an idle journal and takes the lock of the folder. The caller
+// holds filesMu.
+func (j *Journal) openFilesLocked(ctx context.Context) error {
 	if j.files != nil {
 		return nil
 	}
@@ -123,7 +124,7 @@ func (j *Journal) wakeFilesLocked(ctx context.Context) error {
 	return nil
 }
 
-// recoverFilesLocked takes in what is in a folder that was just opened. The caller holds filesMu.
+// recoverFilesLocked reads a folder that was just opened. The caller holds filesMu.
 func (j *Journal) recoverFilesLocked(ctx context.Context, f folder) error {
 	ok, err := f.lock()
 	switch {
@@ -146,13 +147,13 @@ func (j *Journal) recoverFilesLocked(ctx context.Context, f folder) error {
 		return diskError(j.dir, err)
 	}
 	j.last = max(j.last, found.last)
-	j.litter = found.litter
-	if len(found.segments) > 0 || len(found.litter) > 0 { // their names may not be on the disk
+	j.staleMarks = found.staleMarks
+	if len(found.segments) > 0 || len(found.staleMarks) > 0 { // their names may not be on the disk
 		j.unsynced = true
 	}
 	for _, s := range found.segments {
-		if s.from != "" {
-			j.reportDamaged(ctx, s.from+damagedSuffix, len(s.rows))
+		if s.replaces != "" {
+			j.reportDamaged(ctx, s.replaces+damagedSuffix, len(s.rows))
 		}
 	}
 	j.mu.Lock()
@@ -163,9 +164,9 @@ func (j *Journal) recoverFilesLocked(ctx context.Context, f folder) error {
 	return nil
 }
 
-// restFilesLocked closes the files of a journal that has no rows and no user. The caller holds
+// closeIdleFilesLocked closes the files of a journal without rows and users. The caller holds
 // filesMu.
-func (j *Journal) restFilesLocked() {
+func (j *Journal) closeIdleFilesLocked() {
 	if j.files == nil || j.users > 0 || !j.isEmpty() {
 		return
 	}
@@ -179,9 +180,9 @@ func (j *Journal) isEmpty() bool {
 	return len(j.segments) == 0
 }
 
-// Acquire makes sure that rows can be appended: that this process has the folder, and that a disk
-// that failed can be written again. It keeps the folder until [Journal.Release], which must follow
-// each Acquire that returned nil.
+// Acquire makes sure that rows can be appended: it locks the folder, and checks that a disk that
+// failed can be written again. It keeps the folder until [Journal.Release], which must follow each
+// Acquire that returned nil.
 //
 // Call it before a request that takes rows from the portal, and do not send the request after an
 // error: an [ErrDisk], [ErrOwner], [ErrInUse] or [ErrClosed]. If the journal was idle, another
@@ -192,12 +193,12 @@ func (j *Journal) Acquire(ctx context.Context) error {
 	if j.isClosed() {
 		return ErrClosed
 	}
-	err := j.failed(j.wakeFilesLocked(ctx))
+	err := j.noteResult(j.openFilesLocked(ctx))
 	if err == nil {
 		err = j.flushFilesLocked()
 	}
 	if err != nil {
-		j.restFilesLocked()
+		j.closeIdleFilesLocked()
 		return err
 	}
 	j.users++
@@ -211,21 +212,21 @@ func (j *Journal) Release() {
 	if j.users > 0 {
 		j.users--
 	}
-	j.restFilesLocked()
+	j.closeIdleFilesLocked()
 }
 
 // Ack marks a row as done. [Journal.Flush] writes the mark. Later marks of the row are ignored.
-func (j *Journal) Ack(at Offset) { j.conclude(at, rowDone) }
+func (j *Journal) Ack(at Offset) { j.endHandout(at, rowDone) }
 
 // Park marks a row as parked. It is handed out by passes only; see [Journal.ParkedPass].
-func (j *Journal) Park(at Offset) { j.conclude(at, rowParked) }
+func (j *Journal) Park(at Offset) { j.endHandout(at, rowParked) }
 
-// Nack returns a row that was handed out and is neither done nor parked. A pending row is ready
-// for [Journal.Replay] again, a parked row for the next pass.
-func (j *Journal) Nack(at Offset) { j.conclude(at, rowMissing) }
+// Nack returns a row that was handed out and was not finished. A pending row is ready for
+// [Journal.Replay] again, a parked row for the next pass.
+func (j *Journal) Nack(at Offset) { j.endHandout(at, rowMissing) }
 
-// conclude ends the handing out of a row. With rowMissing the row keeps its state.
-func (j *Journal) conclude(at Offset, to rowState) {
+// endHandout marks a row that was handed out. With rowMissing the row keeps its state.
+func (j *Journal) endHandout(at Offset, to rowState) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	s := j.findMuLocked(at.segment)
@@ -253,12 +254,12 @@ func (j *Journal) Counts() Counts {
 }
 
 // Failing returns since when the disk cannot be written, and its latest error, an [ErrDisk]. The
-// time is zero while all is well. A flush that succeeds ends a failure; it tries to write for the
-// purpose, even if it has nothing to write.
+// time is zero while the disk works. A flush that succeeds ends a failure. It tries to write even
+// if it has nothing to write.
 func (j *Journal) Failing() (since time.Time, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.since, j.failure
+	return j.failingSince, j.failure
 }
 
 // Close flushes and closes the journal. It returns how many rows are lost because they could not be
@@ -270,7 +271,7 @@ func (j *Journal) Close(ctx context.Context) (lost int, err error) {
 	if j.isClosed() {
 		return 0, nil
 	}
-	err = j.flushAndWakeFilesLocked(ctx)
+	err = j.openAndFlushFilesLocked(ctx)
 	if j.files != nil {
 		j.files.close()
 		j.files = nil
@@ -279,7 +280,7 @@ func (j *Journal) Close(ctx context.Context) (lost int, err error) {
 	defer j.mu.Unlock()
 	j.closed = true
 	for _, s := range j.segments {
-		if s.unsaved != nil && s.from == "" { // what comes from a damaged file is still in it
+		if s.unsaved != nil && s.replaces == "" { // what comes from a damaged file is still in it
 			lost += s.open()
 		}
 	}
@@ -294,7 +295,7 @@ func (j *Journal) isClosed() bool {
 	return j.closed
 }
 
-// numberFilesLocked returns a number that was not used for a file. The caller holds filesMu.
+// numberFilesLocked returns the number for a new file. The caller holds filesMu.
 func (j *Journal) numberFilesLocked() int64 {
 	j.last++
 	return j.last
@@ -350,8 +351,9 @@ func (j *Journal) findMuLocked(id int64) *segment {
 	return j.segments[i]
 }
 
-// failed notes how a use of the disk went. It returns an error of the system as an ErrDisk.
-func (j *Journal) failed(err error) error {
+// noteResult notes the result of a use of the disk. It returns an error of the system as an
+// ErrDisk.
+func (j *Journal) noteResult(err error) error {
 	if kind := Error(""); err != nil && !errors.As(err, &kind) {
 		err = diskError(j.dir, err)
 	}
@@ -360,16 +362,16 @@ func (j *Journal) failed(err error) error {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.since.IsZero() {
-		j.since = time.Now()
+	if j.failingSince.IsZero() {
+		j.failingSince = time.Now()
 	}
 	j.failure = err
 	return err
 }
 
-// worked notes that the disk was written.
-func (j *Journal) worked() {
+// noteRecovery notes that the disk works again.
+func (j *Journal) noteRecovery() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.since, j.failure = time.Time{}, nil
+	j.failingSince, j.failure = time.Time{}, nil
 }

@@ -37,7 +37,13 @@ type memFile struct {
 }
 
 func newMemDisk(random *rand.Rand) *memDisk {
-	return &memDisk{random: random, note: func(string, ...any) {}, left: -1, names: make(map[string]*memFile), synced: make(map[string]*memFile)}
+	return &memDisk{
+		random: random,
+		note:   func(string, ...any) {},
+		left:   -1,
+		names:  make(map[string]*memFile),
+		synced: make(map[string]*memFile),
+	}
 }
 
 // restart makes the disk what another process finds.

@@ -9,9 +9,9 @@ import (
 
 // found is what is in a folder.
 type found struct {
-	segments []*segment // the oldest first
-	last     int64      // the highest number in use
-	litter   []string   // marks of segments that are gone
+	segments   []*segment // the oldest first
+	last       int64      // the highest number in use
+	staleMarks []string   // marks of segments that are gone
 }
 
 // readFolder reads what is in a folder. A file of which only some lines can be read becomes a
@@ -38,7 +38,7 @@ func readFolder(f folder) (found, error) {
 	}
 	for _, number := range r.numbers[marksSuffix] {
 		if r.files[number] == nil { // its rows are done
-			r.found.litter = append(r.found.litter, fileName(number, marksSuffix))
+			r.found.staleMarks = append(r.found.staleMarks, fileName(number, marksSuffix))
 		}
 	}
 	for _, number := range slices.Sorted(maps.Keys(r.files)) {
@@ -49,12 +49,12 @@ func readFolder(f folder) (found, error) {
 
 // reader reads a folder.
 type reader struct {
-	folder  folder
-	numbers map[string][]int64 // of the files, by suffix
-	files   map[int64]*segment // by the number of the file
-	broken  []brokenFile
-	froms   []string // damaged files whose rows are in a segment already
-	found   found
+	folder   folder
+	numbers  map[string][]int64 // of the files, by suffix
+	files    map[int64]*segment // by the number of the file
+	broken   []brokenFile
+	replaced []string // damaged files whose rows are in a segment already
+	found    found
 }
 
 // brokenFile is a file that is not whole.
@@ -85,7 +85,7 @@ func (r *reader) readSegments() error {
 // add adds a segment that is whole.
 func (r *reader) add(number int64, lines segmentLines) error {
 	if lines.from != "" {
-		r.froms = append(r.froms, lines.from)
+		r.replaced = append(r.replaced, lines.from)
 	}
 	s := &segment{number: number, wasParked: lines.parked, rows: make([]row, lines.size)}
 	for _, l := range lines.rows {
@@ -95,9 +95,9 @@ func (r *reader) add(number int64, lines segmentLines) error {
 	if err != nil {
 		return err
 	}
-	s.hasMarks, s.torn = marks.exist, marks.torn
+	s.hasMarks, s.torn = marks.exists, marks.torn
 	for at := range s.rows {
-		if to, ok := marks.of[at]; ok && s.rows[at].state != rowMissing {
+		if to, ok := marks.states[at]; ok && s.rows[at].state != rowMissing {
 			s.rows[at].state = to
 		}
 	}
@@ -106,8 +106,9 @@ func (r *reader) add(number int64, lines segmentLines) error {
 }
 
 // readNew reads the segments that were being written. One that is whole may not be on the disk yet.
-// It gets its name without being written again, because that would put its rows at risk. One whose
-// rows are all in another file is removed for good, before that file can be.
+// It is synced and gets its name, but is not written again, because that would put its rows at
+// risk. One whose rows are all in another file is removed for good, before that file may be
+// removed.
 func (r *reader) readNew() error {
 	numbers := r.numbers[newSuffix]
 	files := make([][]byte, len(numbers))
@@ -117,7 +118,7 @@ func (r *reader) readNew() error {
 			return err
 		}
 		if lines, whole := decodeSegment(files[i]); whole && lines.from != "" {
-			r.froms = append(r.froms, lines.from)
+			r.replaced = append(r.replaced, lines.from)
 		}
 	}
 	removed := false
@@ -130,7 +131,7 @@ func (r *reader) readNew() error {
 			if err := r.folder.remove(name); err != nil {
 				return err
 			}
-		case whole && !slices.Contains(r.froms, name):
+		case whole && !slices.Contains(r.replaced, name):
 			if err := r.place(number, lines); err != nil {
 				return err
 			}
@@ -144,7 +145,7 @@ func (r *reader) readNew() error {
 	return nil
 }
 
-// place gives a segment that is whole its name. If there is a file with that name, it is damaged.
+// place gives a whole segment its name. If there is a file with that name, it is damaged.
 func (r *reader) place(number int64, lines segmentLines) error {
 	name := fileName(number, newSuffix)
 	if err := r.folder.write(name, writingAppend, nil); err != nil {
@@ -168,7 +169,7 @@ func (r *reader) exists(name string) bool {
 func (r *reader) readDamaged() error {
 	for _, file := range r.broken {
 		name := fileName(file.number, file.suffix)
-		if slices.Contains(r.froms, name) {
+		if slices.Contains(r.replaced, name) {
 			if err := putAside(r.folder, name); err != nil {
 				return err
 			}
@@ -181,10 +182,10 @@ func (r *reader) readDamaged() error {
 				return err
 			}
 		}
-		s := &segment{wasParked: file.lines.parked, from: name}
+		s := &segment{wasParked: file.lines.parked, replaces: name}
 		for _, l := range file.lines.rows {
 			state := rowPending
-			if to, ok := marks.of[l.at]; ok {
+			if to, ok := marks.states[l.at]; ok {
 				state = to
 			}
 			if state != rowDone {
@@ -199,8 +200,8 @@ func (r *reader) readDamaged() error {
 
 // fileMarks are the marks of a segment.
 type fileMarks struct {
-	of          map[int]rowState // by row; rowParked or rowDone
-	exist, torn bool
+	states       map[int]rowState // by row; rowParked or rowDone
+	exists, torn bool
 }
 
 // readMarks reads the marks of a segment. It also syncs them, because the process that wrote them
@@ -218,10 +219,10 @@ func (r *reader) readMarks(number int64) (fileMarks, error) {
 		return fileMarks{}, err
 	}
 	list, ended := decodeMarks(data)
-	marks := fileMarks{of: make(map[int]rowState, len(list)), exist: true, torn: !ended}
+	marks := fileMarks{states: make(map[int]rowState, len(list)), exists: true, torn: !ended}
 	for _, m := range list {
-		if marks.of[m.at] != rowDone {
-			marks.of[m.at] = m.to
+		if marks.states[m.at] != rowDone {
+			marks.states[m.at] = m.to
 		}
 	}
 	return marks, nil

@@ -35,7 +35,7 @@ type segment struct {
 
 	// Journal.filesMu guards these.
 	number    int64  // of the files; 0 if there was never one
-	from      string // the damaged file that the segment replaces once it is written
+	replaces  string // the damaged file that the segment replaces once it is written
 	attempted bool   // writing it failed, so there may be a part of the file
 	damaged   bool   // the file has lines that cannot be read
 	torn      bool   // the marks may end in the middle of a line

@@ -23,7 +23,7 @@ const (
 	step = ttl / 5 * 5 / 4 // between two looks of a fleet at its leases, at most
 )
 
-// process is a fleet whose process may die: from then on nothing that it calls answers.
+// process is a fleet whose process may die: from then on nothing that it calls responds.
 type process struct {
 	*offline.Fleet
 	world  *world
@@ -31,9 +31,9 @@ type process struct {
 	dead   chan struct{}
 	kill   func()
 	stop   func()
-	broken atomic.Bool  // the leaser answers with errors
-	late   atomic.Int64 // how late the leaser answers, in nanoseconds
-	hung   atomic.Bool  // the leaser does not answer
+	broken atomic.Bool  // the leaser returns errors
+	late   atomic.Int64 // how late the leaser responds, in nanoseconds
+	hung   atomic.Bool  // the leaser does not respond
 	keeps  atomic.Bool  // it does not let go of leases
 	doomed atomic.Bool  // the process dies in its next handler
 
@@ -53,7 +53,7 @@ func newProcess(w *world, l offline.Leaser) *process {
 	return p
 }
 
-// alive waits for the end of ctx where the process is dead.
+// alive waits for the end of ctx if the process is dead.
 func (p *process) alive(ctx context.Context) error {
 	select {
 	case <-p.dead:
@@ -64,7 +64,7 @@ func (p *process) alive(ctx context.Context) error {
 	}
 }
 
-// reaches waits for the end of ctx where the leaser does not answer.
+// reaches waits for the end of ctx if the leaser does not respond.
 func (p *process) reaches(ctx context.Context) error {
 	if p.hung.Load() {
 		<-ctx.Done()
@@ -111,7 +111,7 @@ func (p *process) Acquire(ctx context.Context, owner string, ttl time.Duration, 
 	if p.broken.Load() {
 		return nil, errBroken
 	}
-	<-time.After(time.Duration(p.late.Load())) // whatever the context says
+	<-time.After(time.Duration(p.late.Load())) // also after the context has ended
 	return p.leaser.Acquire(context.WithoutCancel(ctx), owner, ttl, names...)
 }
 
@@ -306,7 +306,7 @@ func TestFleetFindsItsLeasesAgain(t *testing.T) {
 		p := newProcess(w, offline.NewMemoryLeaser())
 		pass(t, 4*step)
 		p.late.Store(int64(2 * ttl))
-		pass(t, ttl+step) // by now the leases have run out, and no one knows
+		pass(t, ttl+step) // by now the leases have run out, and no process knows
 		for _, id := range w.ids {
 			w.change(id, 1)
 			p.Wake(id)
@@ -356,7 +356,7 @@ func TestFleetLeaserThatHangs(t *testing.T) {
 		}
 		a.late.Store(int64(ttl/5 - time.Millisecond))
 		last.then.Store(&then)
-		start := (<-prolonged).Add(-time.Duration(a.late.Load())) // when the fleet asked for the last time that was answered
+		start := (<-prolonged).Add(-time.Duration(a.late.Load())) // when the fleet asked for the last time with success
 		w.change(mine, 1)
 		a.Wake(mine)
 		for range 150 {
@@ -375,7 +375,7 @@ func TestFleetLeaserThatHangs(t *testing.T) {
 	})
 }
 
-// lastAcquire is a leaser that tells of an acquisition.
+// lastAcquire is a leaser that reports an acquisition.
 type lastAcquire struct {
 	offline.Leaser
 	then atomic.Pointer[func()]
@@ -484,7 +484,7 @@ func TestFleetsPassNoWakeUpsOnToTheRefused(t *testing.T) {
 	})
 }
 
-// A portal that only one process was told of is worked by the one that holds its shard, once the
+// A portal that only one process knows is worked by the one that holds its shard, once the
 // other was woken for it.
 func TestFleetsToldOfDifferentPortals(t *testing.T) {
 	t.Parallel()

@@ -34,9 +34,9 @@ func (o *oneRecord) Call(_ context.Context, method string, _, result any) error 
 	return json.Unmarshal([]byte(answer), result)
 }
 
-// A turn may be told to end when it has done its work, just before its place is given back. Its
+// A turn may be asked to end when it has done its work, just before its place is given back. Its
 // handlers end all the same.
-func TestTurnThatIsToldToEndAtItsEnd(t *testing.T) {
+func TestTurnThatIsAskedToEndAtItsEnd(t *testing.T) {
 	t.Parallel()
 	for name, tell := range map[string]func(*Fleet, *portal, context.CancelFunc){
 		"removed":     func(f *Fleet, p *portal, _ context.CancelFunc) { f.Remove(p.id) },
@@ -58,13 +58,13 @@ func TestTurnThatIsToldToEndAtItsEnd(t *testing.T) {
 				run, end := context.WithCancel(t.Context())
 				defer end()
 				p := newPortal(f, "portal")
-				p.engine = newEngine(f.cfg, p.call, "app.1", p.id, func() { f.slack(p) })
-				p.engine.batches.at = time.Now().Add(time.Hour)
+				p.engine = newEngine(f.cfg, p.call, "app.1", p.id, func() { f.onSlack(p) })
+				p.engine.sender.batchAt = time.Now().Add(time.Hour)
 				p.engine.start(run)
 				f.run, f.portals[p.id] = run, p
 				f.shards[p.shard].held = true
 				ctx, cancel := context.WithCancelCause(run)
-				turn := &turn{portal: p, intake: run, cancel: cancel, limit: time.AfterFunc(time.Hour, func() {})}
+				turn := &turn{portal: p, run: run, cancel: cancel, timer: time.AfterFunc(time.Hour, func() {})}
 				p.turn = turn
 				f.lines[p.kind].taken++
 				f.shards[p.shard].turns++
@@ -73,11 +73,11 @@ func TestTurnThatIsToldToEndAtItsEnd(t *testing.T) {
 				require.NoError(t, err)
 				synctest.Wait()
 				tell(f, p, end)
-				f.end(ctx, turn, wait, err)
+				f.endTurn(ctx, turn, wait, err)
 				f.turns.Wait()
 				require.True(t, ended)
 				require.Nil(t, p.turn)
-				require.Zero(t, f.lines[ordinary].taken)
+				require.Zero(t, f.lines[kindOrdinary].taken)
 				f.cfg.dispatcher.Dismiss()
 			})
 		})

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"regexp"
-	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,8 +16,6 @@ import (
 	"github.com/b24events/b24events/offline"
 )
 
-func goexit() { runtime.Goexit() }
-
 // times returns when a method ran, from start on.
 func (f *fixture) times(start time.Time, method string) []time.Duration {
 	var at []time.Duration
@@ -28,17 +25,6 @@ func (f *fixture) times(start time.Time, method string) []time.Duration {
 		}
 	}
 	return at
-}
-
-// sweeps returns how often abandoned records were looked for.
-func (f *fixture) sweeps() int {
-	n := 0
-	for _, c := range f.Calls() {
-		if c.Method == "event.offline.list" && c.Params.Get("order", "PROCESS_ID").Text() != "" {
-			n++
-		}
-	}
-	return n
 }
 
 // requireWaits checks that the waits between times are within half of those wanted and the whole.
@@ -61,29 +47,17 @@ func TestPaceOfAnEmptyQueue(t *testing.T) {
 		ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 		defer stop()
 		require.NoError(t, c.Run(ctx))
-		requireWaits(t, f.times(start, "event.offline.get"), time.Second, 2*time.Second, 4*time.Second, 8*time.Second, 8*time.Second, 8*time.Second)
+		requireWaits(
+			t,
+			f.times(start, "event.offline.get"),
+			time.Second,
+			2*time.Second,
+			4*time.Second,
+			8*time.Second,
+			8*time.Second,
+			8*time.Second,
+		)
 		require.Len(t, f.times(start, "event.offline.list"), 2, "abandoned and parked records are looked for at the start only")
-	})
-}
-
-func TestAbandonedRecordsAreLookedForNowAndThen(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t)
-		var seen journal
-		c := newConsumer(t, f.api, seen.HandleEvent)
-		time.AfterFunc(time.Minute, func() { // a process that should not be there reserves, and dies
-			f.change("UPDATE", 1)
-			_, err := f.queue().Reserve(t.Context(), 50)
-			require.NoError(t, err)
-			f.ResetRecords()
-		})
-		ctx, stop := context.WithTimeout(t.Context(), time.Hour)
-		defer stop()
-		require.NoError(t, c.Run(ctx))
-		require.Equal(t, []string{"UPDATE 1"}, seen.entries())
-		require.InDelta(t, 11, f.sweeps(), 1)
-		require.Equal(t, len(f.times(time.Now(), "event.offline.get")), f.Requests().REST, "no look costs a request")
 	})
 }
 
@@ -97,7 +71,18 @@ func TestPaceQuickensWithRecords(t *testing.T) {
 		ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
 		defer stop()
 		require.NoError(t, c.Run(ctx))
-		requireWaits(t, f.times(start, "event.offline.get"), time.Second, 2*time.Second, 4*time.Second, 8*time.Second, 0, 0, time.Second, 2*time.Second)
+		requireWaits(
+			t,
+			f.times(start, "event.offline.get"),
+			time.Second,
+			2*time.Second,
+			4*time.Second,
+			8*time.Second,
+			0,
+			0,
+			time.Second,
+			2*time.Second,
+		)
 	})
 }
 
@@ -138,45 +123,6 @@ func TestPaceOfAFailingPortal(t *testing.T) {
 	}
 }
 
-func TestReservationIsLookedForOnlyWhereItMayHaveBeenMade(t *testing.T) {
-	t.Parallel()
-	tests := []struct {
-		name, method string
-		fault        eventtest.Fault
-		sweeps       int
-	}{
-		{"over the limit", "batch", eventtest.Fail(503, "query_limit_exceeded", "Too many requests"), 1},
-		{"blocked for a while", "event.offline.get", eventtest.Fail(429, "OPERATION_TIME_LIMIT", "Method is blocked due to operation time limit."), 1},
-		{"limit page of a front end", "batch", eventtest.HTML(429), 1},
-		{"busy page of a front end", "batch", eventtest.HTML(503), 2}, // it does not say when to come again
-		{"reset", "batch", eventtest.Reset(), 2},
-		{"answer lost", "batch", eventtest.LoseAnswer(), 2},
-		{"answer cut", "batch", eventtest.CutAnswer(), 2},
-		{"broken database", "event.offline.get", eventtest.Fail(500, "ERROR_CORE", "SQL query error!"), 2},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				f := newFixture(t)
-				f.change("UPDATE", upTo(60)...)
-				armed := false
-				var seen journal
-				f.drain(func(ctx context.Context, d *event.Delivery) error {
-					if !armed {
-						armed = true
-						f.Once(tt.method, tt.fault) // of the second reservation
-					}
-					return seen.HandleEvent(ctx, d)
-				}, offline.WithWorkers(1))
-				require.Len(t, seen.entries(), 60)
-				require.Equal(t, tt.sweeps, f.sweeps())
-				require.Empty(t, f.OfflineRows())
-			})
-		})
-	}
-}
-
 func TestReservationsGrowAndShrink(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -205,7 +151,7 @@ func TestReservationsGrowAndShrink(t *testing.T) {
 	})
 }
 
-func TestReservationsShrinkWhereHandlersAreSlow(t *testing.T) {
+func TestReservationsShrinkIfHandlersAreSlow(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -227,54 +173,6 @@ func TestReservationsShrinkWhereHandlersAreSlow(t *testing.T) {
 	})
 }
 
-func TestPaceOfAttempts(t *testing.T) {
-	t.Parallel()
-	tests := []struct {
-		name  string
-		err   error
-		waits []time.Duration
-	}{
-		{"by default", errHandler, []time.Duration{time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second}},
-		{"at the handler's wish", event.Retry(errHandler, time.Minute), []time.Duration{time.Minute, time.Minute, time.Minute, time.Minute}},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				f := newFixture(t)
-				f.change("UPDATE", 1)
-				start := time.Now()
-				var at []time.Duration
-				c := f.drain(func(context.Context, *event.Delivery) error {
-					at = append(at, time.Since(start))
-					return tt.err
-				})
-				require.Len(t, at, offline.DefaultMaxAttempts)
-				requireWaits(t, at, tt.waits...)
-				require.EqualValues(t, 1, c.Stats().Parked)
-				require.EqualValues(t, 4, c.Stats().Retries)
-			})
-		})
-	}
-}
-
-func TestHandlerTimeout(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t)
-		f.change("UPDATE", 1)
-		var took []time.Duration
-		c := f.drain(func(ctx context.Context, _ *event.Delivery) error {
-			start := time.Now()
-			<-ctx.Done()
-			took = append(took, time.Since(start))
-			return ctx.Err()
-		}, offline.WithHandlerTimeout(20*time.Second), offline.WithMaxAttempts(2))
-		require.Equal(t, []time.Duration{20 * time.Second, 20 * time.Second}, took, "a time-out is tried again")
-		require.EqualValues(t, 1, c.Stats().Parked)
-	})
-}
-
 func TestFinishedRecordsAreClearedWhileOthersRun(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -291,55 +189,6 @@ func TestFinishedRecordsAreClearedWhileOthersRun(t *testing.T) {
 		require.Len(t, cleared, 2)
 		require.LessOrEqual(t, cleared[0], 5*time.Second)
 		require.GreaterOrEqual(t, cleared[1], 20*time.Second)
-	})
-}
-
-func TestStopGivesHandlersTheirGrace(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t)
-		f.change("UPDATE", 1, 2)
-		start := time.Now()
-		ctx, stop := context.WithTimeout(t.Context(), 3*time.Second)
-		defer stop()
-		var ended time.Duration
-		c := newConsumer(t, f.api, func(ctx context.Context, d *event.Delivery) error {
-			if dealID(t, d) == 1 {
-				time.Sleep(8 * time.Second) //nolint:forbidigo // ends within the grace period
-				return nil
-			}
-			<-ctx.Done()
-			ended = time.Since(start)
-			return ctx.Err()
-		}, offline.WithGrace(7*time.Second))
-		require.NoError(t, c.Run(ctx))
-		require.Equal(t, 10*time.Second, ended)
-		require.EqualValues(t, 1, c.Stats().Cleared)
-		require.EqualValues(t, 1, c.Stats().Abandoned)
-		require.Equal(t, []string{"reserved"}, f.states())
-	})
-}
-
-func TestStopDoesNotClearForever(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t)
-		f.change("UPDATE", 1)
-		f.Always("event.offline.clear", eventtest.Fail(500, "ERROR_CORE", "SQL query error!"))
-		start := time.Now()
-		ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
-		defer stop()
-		c := newConsumer(t, f.api, new(journal).HandleEvent)
-		require.NoError(t, c.Run(ctx))
-		require.LessOrEqual(t, time.Since(start), 41*time.Second)
-		require.Len(t, f.times(start, "event.offline.get"), 2, "nothing new is reserved while records cannot be cleared")
-		require.EqualValues(t, 1, c.Stats().Abandoned)
-
-		f.Heal()
-		require.NoError(t, c.Drain(t.Context()))
-		require.EqualValues(t, 1, c.Stats().Handled, "the handler is not called again")
-		require.EqualValues(t, 1, c.Stats().Cleared)
-		require.Empty(t, f.OfflineRows())
 	})
 }
 

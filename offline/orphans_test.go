@@ -126,7 +126,11 @@ func TestPassingFaults(t *testing.T) {
 		fault        eventtest.Fault
 		recovered    uint64
 	}{
-		{name: "reservation over the limit", method: "event.offline.get", fault: eventtest.Fail(503, "QUERY_LIMIT_EXCEEDED", "Too many requests")},
+		{
+			name:   "reservation over the limit",
+			method: "event.offline.get",
+			fault:  eventtest.Fail(503, "QUERY_LIMIT_EXCEEDED", "Too many requests"),
+		},
 		{name: "reservation refused by a proxy", method: "batch", fault: eventtest.HTML(502)},
 		{name: "reservation reset", method: "batch", fault: eventtest.Reset()},
 		{name: "answer of the reservation lost", method: "batch", fault: eventtest.LoseAnswer(), recovered: 3},
@@ -147,18 +151,6 @@ func TestPassingFaults(t *testing.T) {
 			require.Equal(t, tt.recovered, c.Stats().Recovered)
 		})
 	}
-}
-
-func TestLostAnswerOfParking(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t)
-	f.change("UPDATE", 1)
-	f.Once("event.offline.error", eventtest.LoseAnswer())
-	f.drain(func(context.Context, *event.Delivery) error { return final(errHandler) })
-	rows := f.OfflineRows()
-	require.Len(t, rows, 1)
-	require.True(t, rows[0].Error)
-	require.Equal(t, 1, f.CallCount("event.offline.error"), "it was seen to be parked, and not parked again")
 }
 
 // Rows that are cleared while the front of the queue is read move those behind them up.
@@ -196,4 +188,104 @@ func TestAbandonedRecordBehindThoseThatAreBeingCleared(t *testing.T) {
 		require.Contains(t, seen.entries(), "DELETE 301")
 		require.Empty(t, f.states())
 	})
+}
+
+// Looking for orphans asks for no more than workers can take, however many there are.
+func TestOrphansAreReadAsWorkersNeedThem(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.change("UPDATE", upTo(3000)...)
+		for range 6 {
+			_, err := f.queue().Reserve(t.Context(), 500)
+			require.NoError(t, err)
+		}
+		c := newConsumer(t, tap{Caller: f.api, whole: func(string, map[string]any) {
+			time.Sleep(100 * time.Millisecond) //nolint:forbidigo // in fake time
+		}}, func(context.Context, *event.Delivery) error {
+			time.Sleep(200 * time.Millisecond) //nolint:forbidigo // in fake time
+			return nil
+		})
+		start := time.Now()
+		requireDrains(t, c)
+		require.Less(t, time.Since(start), 20*time.Second)
+		require.Less(t, c.Stats().Requests, uint64(20))
+		require.Empty(t, f.states())
+	})
+}
+
+// sweeps returns how often abandoned records were looked for.
+func (f *fixture) sweeps() int {
+	n := 0
+	for _, c := range f.Calls() {
+		if c.Method == "event.offline.list" && c.Params.Get("order", "PROCESS_ID").Text() != "" {
+			n++
+		}
+	}
+	return n
+}
+
+func TestAbandonedRecordsAreLookedForNowAndThen(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		var seen journal
+		c := newConsumer(t, f.api, seen.HandleEvent)
+		time.AfterFunc(time.Minute, func() { // a process that should not be there reserves, and dies
+			f.change("UPDATE", 1)
+			_, err := f.queue().Reserve(t.Context(), 50)
+			require.NoError(t, err)
+			f.ResetRecords()
+		})
+		ctx, stop := context.WithTimeout(t.Context(), time.Hour)
+		defer stop()
+		require.NoError(t, c.Run(ctx))
+		require.Equal(t, []string{"UPDATE 1"}, seen.entries())
+		require.InDelta(t, 11, f.sweeps(), 1)
+		require.Equal(t, len(f.times(time.Now(), "event.offline.get")), f.Requests().REST, "no look costs a request")
+	})
+}
+
+func TestReservationIsLookedForOnlyIfItMayHaveBeenMade(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name, method string
+		fault        eventtest.Fault
+		sweeps       int
+	}{
+		{"over the limit", "batch", eventtest.Fail(503, "query_limit_exceeded", "Too many requests"), 1},
+		{
+			"blocked for a while",
+			"event.offline.get",
+			eventtest.Fail(429, "OPERATION_TIME_LIMIT", "Method is blocked due to operation time limit."),
+			1,
+		},
+		{"limit page of a front end", "batch", eventtest.HTML(429), 1},
+		{"busy page of a front end", "batch", eventtest.HTML(503), 2}, // it does not say when to come again
+		{"reset", "batch", eventtest.Reset(), 2},
+		{"answer lost", "batch", eventtest.LoseAnswer(), 2},
+		{"answer cut", "batch", eventtest.CutAnswer(), 2},
+		{"broken database", "event.offline.get", eventtest.Fail(500, "ERROR_CORE", "SQL query error!"), 2},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t)
+				f.change("UPDATE", upTo(60)...)
+				armed := false
+				var seen journal
+				f.drain(func(ctx context.Context, d *event.Delivery) error {
+					if !armed {
+						armed = true
+						f.Once(tt.method, tt.fault) // of the second reservation
+					}
+					return seen.HandleEvent(ctx, d)
+				}, offline.WithWorkers(1))
+				require.Len(t, seen.entries(), 60)
+				require.Equal(t, tt.sweeps, f.sweeps())
+				require.Empty(t, f.OfflineRows())
+			})
+		})
+	}
 }

@@ -63,7 +63,7 @@ func length(list any) int {
 		return 0
 	}
 	var items []string
-	_ = json.Unmarshal(doc, &items) // none, where it is no list
+	_ = json.Unmarshal(doc, &items) // none, if it is no list
 	return len(items)
 }
 
@@ -115,21 +115,6 @@ func TestClearingThatFailsInABatch(t *testing.T) {
 	})
 }
 
-func TestStopClearsByItself(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t)
-	f.change("UPDATE", 1, 2)
-	ctx, stop := context.WithCancel(t.Context())
-	r := &requests{Caller: f.api}
-	c := newConsumer(t, r, func(context.Context, *event.Delivery) error {
-		stop()
-		return nil
-	}, offline.WithWorkers(1))
-	require.NoError(t, c.Run(ctx))
-	require.Equal(t, []string{"batch: list list get", "clear"}, r.made)
-	require.Equal(t, []string{"reserved"}, f.states())
-}
-
 func TestConnectorStandsOutsideTheCommands(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
@@ -150,7 +135,7 @@ func TestConnectorStandsOutsideTheCommands(t *testing.T) {
 	require.Positive(t, batches)
 }
 
-func TestWhereNoBatchesArePossible(t *testing.T) {
+func TestWithoutBatches(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name   string
@@ -182,7 +167,11 @@ func TestWhereNoBatchesArePossible(t *testing.T) {
 				require.Equal(t, []string{"parked"}, f.states())
 				tries := slices.IndexFunc(r.made, func(s string) bool { return !strings.HasPrefix(s, "batch") })
 				require.LessOrEqual(t, tries, 3)
-				require.False(t, slices.ContainsFunc(r.made[tries:], func(s string) bool { return strings.HasPrefix(s, "batch") }), "not tried again at once")
+				require.False(
+					t,
+					slices.ContainsFunc(r.made[tries:], func(s string) bool { return strings.HasPrefix(s, "batch") }),
+					"not tried again at once",
+				)
 
 				r.refuse = nil
 				time.Sleep(time.Hour) //nolint:forbidigo // in fake time
@@ -195,36 +184,22 @@ func TestWhereNoBatchesArePossible(t *testing.T) {
 	}
 }
 
-// Records whose handlers fail wait for their next attempt without holding up others, but for those
-// of the same object.
-func TestRetriesHoldOnlyTheirObjectUp(t *testing.T) {
+// A crowd of small reservations, as a process leaves them that was restarted again and again.
+func TestManySmallReservationsAreClearedInFewRequests(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t)
-		f.change("ADD", 1)
-		f.change("UPDATE", 1, 2)
-		start := time.Now()
-		at := make(map[string]time.Duration)
-		var mu sync.Mutex
-		time.AfterFunc(20*time.Second, func() { f.change("DELETE", 1) })
-		time.AfterFunc(25*time.Second, func() { f.change("UPDATE", 3) })
-		ctx, stop := context.WithTimeout(t.Context(), 2*time.Minute)
-		defer stop()
-		c := newConsumer(t, f.api, func(_ context.Context, d *event.Delivery) error {
-			mu.Lock()
-			defer mu.Unlock()
-			if name(d) == "ADD 1" && time.Since(start) < time.Minute {
-				return event.Retry(errHandler, time.Minute)
-			}
-			at[name(d)] = time.Since(start)
-			return nil
-		}, offline.WithInterval(time.Second, time.Second))
-		require.NoError(t, c.Run(ctx))
-		require.Zero(t, at["UPDATE 2"])
-		require.InDelta(t, 25.5, at["UPDATE 3"].Seconds(), 1)
-		for _, held := range []string{"ADD 1", "UPDATE 1", "DELETE 1"} {
-			require.InDelta(t, 60, at[held].Seconds(), 1, held)
-		}
-		require.Empty(t, f.OfflineRows())
-	})
+	const records = 1000
+	f := newFixture(t)
+	f.change("UPDATE", upTo(records)...)
+	q := f.queue()
+	for range records {
+		_, err := q.Reserve(t.Context(), 1)
+		require.NoError(t, err)
+	}
+	f.ResetRecords()
+	var j journal
+	f.drain(j.HandleEvent)
+	require.Empty(t, f.states())
+	require.Len(t, j.entries(), records)
+	requests := f.Requests().REST
+	expect(t, requests <= records/20, "%d requests for %d reservations of one record", requests, records)
 }

@@ -3,11 +3,14 @@ package offline_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"log/slog"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -125,29 +128,6 @@ func TestParkedRecordsAreTriedOnTheirSchedule(t *testing.T) {
 	})
 }
 
-// The first trap of PROTOCOL 2.9: parking deletes the newer record of the same change, so the
-// parked one has to stand for it.
-func TestParkingDeletesTheNewerRecordAndTheParkedOneStandsForIt(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t)
-	f.change("UPDATE", 1)
-	var h refuses
-	h.set(true, "1")
-	changed := false
-	f.drain(func(ctx context.Context, d *event.Delivery) error {
-		if !changed {
-			changed = true
-			f.change("UPDATE", 1) // a second row, as the first one is reserved
-		}
-		return h.HandleEvent(ctx, d)
-	})
-	require.Equal(t, []string{"parked"}, f.states(), "the newer row is gone")
-	h.set(false, "1")
-	f.drain(h.HandleEvent)
-	require.Equal(t, []string{"UPDATE 1", "UPDATE 1"}, h.entries(), "its change reached the handler all the same")
-	require.Empty(t, f.states())
-}
-
 // The second trap, PROTOCOL 3.2: a change of a parked object is merged into the parked row, where
 // no ordinary reservation sees it.
 func TestChangesThatMergeIntoAParkedRecordAreNotMissed(t *testing.T) {
@@ -217,9 +197,9 @@ func TestManyParkedRecords(t *testing.T) {
 	require.Len(t, h.entries(), 4*230)
 }
 
-// The batch with the reservation of parked records runs, and its answer is lost, or cannot be read,
-// so that it is made again call by call. What it had reserved must not wait for the next pass: it
-// is found by list, where it is parked and reserved.
+// The batch with the reservation of parked records runs, and its response is lost, or cannot be
+// read, so that it is made again call by call. What it had reserved must not wait for the next
+// pass: it is found by list, where it is parked and reserved.
 func TestNoAnswerToTheReservationOfParkedRecords(t *testing.T) {
 	t.Parallel()
 	for name, fault := range map[string]eventtest.Fault{
@@ -283,4 +263,222 @@ func TestUnhandledRecordsWaitForANewerProgram(t *testing.T) {
 	require.Empty(t, f.states())
 	require.Len(t, deletions.entries(), 2)
 	require.Len(t, updates.entries(), 1)
+}
+
+// rowsOf counts the rows of a deal in the queue.
+func (f *fixture) rowsOf(id string) (n int) {
+	for _, r := range f.OfflineRows() {
+		if r.Data.Get("FIELDS", "ID").Text() == id {
+			n++
+		}
+	}
+	return n
+}
+
+// A deal fails for a day and changes every ten minutes. Each change adds a row, since a parked row
+// that was read again takes no merges.
+func TestParkedRowsOfAnObjectDoNotPileUp(t *testing.T) {
+	t.Parallel()
+	const (
+		changes = 6 // in an hour
+		passes  = 7 // over parked records in an hour, at most
+		rows    = 3 // one that waits or is worked on, and a parked one before and after it was read again
+	)
+	mostRows, mostCalls := 0, int64(0)
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		var calls atomic.Int64
+		stop := background(t, newConsumer(t, f.api, func(context.Context, *event.Delivery) error {
+			calls.Add(1)
+			return errHandler
+		}, offline.WithMaxAttempts(1)))
+		for range 24 {
+			calls.Store(0)
+			for range changes {
+				f.change("UPDATE", 1)
+				<-time.After(time.Hour / changes)
+				mostRows = max(mostRows, f.rowsOf("1"))
+			}
+			mostCalls = max(mostCalls, calls.Load())
+		}
+		stop()
+	})
+	expect(t, mostRows <= rows, "the queue holds %d rows of one object", mostRows)
+	expect(t, mostCalls <= changes+passes, "%d calls of the handler in an hour for one object", mostCalls)
+}
+
+// The same for a handler that hangs: its passes must not take longer and longer.
+func TestParkedRowsOfAHangingObjectDelayNoOthers(t *testing.T) {
+	t.Parallel()
+	const others = 12 * 12
+	var worst time.Duration
+	var handled int
+	synctest.Test(t, func(t *testing.T) {
+		f, w := newFixture(t), newWaits()
+		c := newConsumer(t, f.api, func(ctx context.Context, d *event.Delivery) error {
+			id := dealID(t, d)
+			if id == 1 {
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			w.handled(id)
+			return nil
+		})
+		stop := background(t, c)
+		for i := range others {
+			f.change("UPDATE", 1)
+			w.changed(2 + i)
+			f.change("UPDATE", 2+i)
+			c.Wake()
+			<-time.After(5 * time.Minute)
+		}
+		stop()
+		worst, handled = w.result()
+	})
+	expect(t, worst <= soon, "another object waited for %s", worst)
+	expect(t, handled == others, "%d of %d other objects were handled", handled, others)
+}
+
+// A parked record of the spool waits for another record of its object, which asked for a late
+// retry. Passes go by in the meantime; each of them must see that the record waits already.
+func TestParkedRecordOfTheSpoolWaitsOnce(t *testing.T) {
+	t.Parallel()
+	var calls int64
+	synctest.Test(t, func(t *testing.T) {
+		f := withoutReservations(t)
+		var updates, additions atomic.Int64
+		stop := background(t, newConsumer(t, f.api, func(_ context.Context, d *event.Delivery) error {
+			switch {
+			case d.Name == "ONCRMDEALUPDATE" && updates.Add(1) == 1:
+				return event.ErrUnhandled // parked at once
+			case d.Name == "ONCRMDEALADD" && additions.Add(1) == 1:
+				return event.Retry(errHandler, time.Hour)
+			}
+			return nil
+		}, offline.WithSpool(t.TempDir()), offline.WithMaxAttempts(2), offline.WithParkedInterval(2*time.Minute), offline.WithInterval(time.Second, time.Second)))
+		f.change("UPDATE", 1)
+		<-time.After(500 * time.Millisecond)
+		f.change("ADD", 1)
+		<-time.After(2 * time.Hour)
+		stop()
+		calls = updates.Load()
+	})
+	expect(t, calls == 2, "the handler was called %d times", calls)
+}
+
+// A record that cannot be read has no delivery that would name its portal.
+func TestParkedRecordsOfAFleetNameTheirPortal(t *testing.T) {
+	t.Parallel()
+	var portals []string
+	var want string
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2)
+		want = w.ids[1]
+		w.all[want].AddEvent("ON ODD", "")
+		require.NoError(t, w.api.Portal(want).Call(t.Context(), "event.bind", map[string]any{"event": "ON ODD", "event_type": "offline"}, nil))
+		require.NoError(t, w.all[want].Raise("ON ODD", nil, 0))
+		var mu sync.Mutex
+		f := w.fleet(offline.WithHooks(offline.Hooks{Parked: func(_ context.Context, r offline.Record, _ error) {
+			mu.Lock()
+			defer mu.Unlock()
+			// By its name, so that this compiles without the field.
+			if id := reflect.ValueOf(r).FieldByName("MemberID"); id.IsValid() {
+				portals = append(portals, id.String())
+			}
+		}}))
+		w.add(f, w.ids...)
+		stop := running(t, f)
+		<-time.After(time.Minute)
+		stop()
+	})
+	expect(t, len(portals) == 1 && portals[0] == want, "the hook named the portals %v", portals)
+}
+
+// A batch whose response cannot be read is made again as single calls. What these reserve is tried
+// as well.
+func TestParkedRecordsThatASingleCallReservedAreTried(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f, h := newFixture(t), new(refuses)
+		for _, id := range upTo(120) {
+			f.change("UPDATE", id)
+			h.set(true, strconv.Itoa(id))
+		}
+		f.drain(h.HandleEvent)
+		require.Len(t, f.states(), 120)
+		for _, id := range upTo(120) {
+			h.set(false, strconv.Itoa(id))
+		}
+		f.change("UPDATE", 500) // its ack makes a batch with the reservation of parked records
+		reserving, spoiled := false, false
+		c := newConsumer(t, tap{Caller: f.api, before: func(method string, params map[string]any) error {
+			reserving = reserving || (method == "event.offline.get" && params["error"] != nil)
+			return nil
+		}, after: func(method string, answer json.RawMessage) json.RawMessage {
+			if method == "batch" && reserving && !spoiled {
+				spoiled = true
+				return json.RawMessage(`{}`)
+			}
+			return answer
+		}}, h.HandleEvent)
+		requireDrains(t, c)
+		require.True(t, spoiled)
+		require.Empty(t, f.states())
+	})
+}
+
+// A hook that panics leaves a record and the older rows of its change for later, and nothing of
+// them stays in work.
+func TestHookThatPanicsForSeveralParkedRows(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f, h := newParked(t)
+		reserve := func() {
+			_, err := f.queue().ReserveParked(t.Context(), 10) // so that the next change is a row of its own
+			require.NoError(t, err)
+		}
+		reserve()
+		f.change("UPDATE", 1)
+		f.drain(h.HandleEvent)
+		reserve()
+		require.Equal(t, []string{"parked, reserved", "parked, reserved"}, f.states())
+
+		h.set(false, "1")
+		var once sync.Once
+		c := newConsumer(t, f.api, h.HandleEvent, offline.WithHooks(offline.Hooks{
+			Handled: func(context.Context, *event.Delivery, time.Duration) { once.Do(func() { panic("hook") }) },
+		}))
+		requireDrains(t, c)
+		requireDrains(t, c)
+		require.Empty(t, f.states())
+	})
+}
+
+// Parked records that are taken along to the spool are taken as workers need them.
+func TestParkedRecordsAreTakenAsWorkersNeedThem(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f, h := newFixture(t), new(refuses)
+		for _, id := range upTo(1000) {
+			f.change("UPDATE", id)
+			h.set(true, strconv.Itoa(id))
+		}
+		f.drain(h.HandleEvent)
+		require.NoError(t, f.ChangeQuirks(func(m *eventtest.Quirks) { m.NoExtendedOffline = true }))
+		var mu sync.Mutex
+		var most uint64
+		var c *offline.Consumer
+		c = newConsumer(t, f.api, func(context.Context, *event.Delivery) error {
+			time.Sleep(time.Second) //nolint:forbidigo // in fake time
+			s := c.Stats()
+			mu.Lock()
+			defer mu.Unlock()
+			most = max(most, s.Spooled-s.Handled)
+			return nil
+		}, offline.WithSpool(t.TempDir()))
+		requireDrains(t, c)
+		require.Empty(t, f.states())
+		require.EqualValues(t, 1000, c.Stats().Handled)
+		require.Less(t, most, uint64(500))
+	})
 }

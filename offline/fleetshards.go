@@ -10,15 +10,15 @@ import (
 	"github.com/b24events/b24events/internal/lease"
 )
 
-// shards is into how many parts the portals are divided. It is the same in all processes of all
-// versions.
-const shards = 256
+// shardCount is the number of parts into which a fleet divides its portals. It must be the same in
+// all processes of all versions.
+const shardCount = 256
 
-// shard is a part of the portals. It is worked while it is held and not leaving. All its turns
-// count, also those that began under an earlier lease.
+// shard is a part of the portals. The fleet works it while it is held and not leaving. All its
+// turns count, also those that began under an earlier lease.
 type shard struct {
 	held    bool         // its lease is this fleet's, or there is no leaser
-	leaving bool         // another process is to have it when its turns have ended
+	leaving bool         // it passes to another process when its turns have ended
 	pinned  bool         // it was taken back, because of turns that do not end
 	lease   *lease.Lease // nil without a leaser
 	turns   int          // under way
@@ -29,29 +29,29 @@ func (s *shard) workable() bool {
 	return s.held && !s.leaving && (s.lease == nil || s.lease.Valid())
 }
 
-// release forgets that the shard is this fleet's. Its turns may go on.
-func (s *shard) release() { *s = shard{turns: s.turns, stuck: s.stuck} }
+// drop forgets that the shard is this fleet's. Its turns may go on.
+func (s *shard) drop() { *s = shard{turns: s.turns, stuck: s.stuck} }
 
 // shardOf returns the shard of a portal.
 func shardOf(memberID string) uint8 {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(memberID))
-	return uint8(h.Sum32() % shards)
+	return uint8(h.Sum32() % shardCount)
 }
 
-// holdShards takes the shards that are this fleet's, all without a leaser, and goes on doing so
-// until ctx ends. Then the leases are kept while turns go on. The function that it returns releases
-// them after the last turn.
+// holdShards takes this fleet's part of the shards until ctx ends; without a leaser that is all of
+// them. It keeps the leases while turns go on. Call the function that it returns after the last
+// turn, to release them.
 func (f *Fleet) holdShards(ctx context.Context) (release func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	quit := func() bool { return true }
 	if f.cfg.leaser == nil {
-		var all [shards]bool
+		var all [shardCount]bool
 		for i := range f.shards {
 			f.shards[i].held, all[i] = true, true
 		}
-		f.queueShards(all)
+		f.queueShardsLocked(all)
 	} else {
 		f.shares = lease.StartShares(ctx, lease.Config{
 			Leaser: f.cfg.leaser,
@@ -59,7 +59,7 @@ func (f *Fleet) holdShards(ctx context.Context) (release func()) {
 			Prefix: identity{clientID: f.cfg.clientID, connector: f.cfg.connector}.fleetPrefix(),
 			Log:    f.log,
 			Wall:   f.cfg.wall,
-		}, shards, shardWorker{f})
+		}, shardCount, shardWorker{f})
 		quit = context.AfterFunc(ctx, f.shares.Quit)
 	}
 	shares := f.shares
@@ -72,42 +72,43 @@ func (f *Fleet) holdShards(ctx context.Context) (release func()) {
 		defer f.mu.Unlock()
 		f.shares = nil
 		for i := range f.shards {
-			f.shards[i].release()
+			f.shards[i].drop()
 		}
 	}
 }
 
-// queueShards puts the portals of shards in line that are worked from now on.
-func (f *Fleet) queueShards(which [shards]bool) {
+// queueShardsLocked puts the portals of shards in line that the fleet works from now on. f.mu must
+// be held.
+func (f *Fleet) queueShardsLocked(which [shardCount]bool) {
 	for _, p := range f.portals {
 		if which[p.shard] && p.turn == nil && !p.queued() {
-			f.queueFirst(p)
+			f.queueFirstLocked(p)
 		}
 	}
 }
 
-// closeShards ends the work on the portals of shards.
-func (f *Fleet) closeShards(which [shards]bool, cause error) {
+// closeShardsLocked ends the work on the portals of shards. f.mu must be held.
+func (f *Fleet) closeShardsLocked(which [shardCount]bool, cause error) {
 	for _, p := range f.portals {
 		if which[p.shard] {
-			f.close(p, cause)
+			f.closeLocked(p, cause)
 		}
 	}
 }
 
-// turnsChangedLocked hands a shard over that is leaving, once its turns have ended. If only turns
-// are left that do not end, the fleet goes on with the other portals of the shard instead. It is
-// called with f.mu held.
+// turnsChangedLocked hands over a shard that is leaving, once its turns have ended. If only turns
+// are left that do not end, the fleet goes on with the other portals of the shard instead. f.mu
+// must be held.
 func (f *Fleet) turnsChangedLocked(i uint8) {
 	s := &f.shards[i]
 	switch {
 	case f.shares == nil:
 	case s.leaving && s.turns == 0:
 		f.shares.Rest(int(i))
-		s.release()
+		s.drop()
 	case s.leaving && s.turns == s.stuck && f.shares.TakeBack(int(i)):
 		s.leaving, s.pinned = false, true
-		f.queueShards(setOf([]int{int(i)}))
+		f.queueShardsLocked(setOf([]int{int(i)}))
 	case s.pinned && s.stuck == 0:
 		s.pinned = false
 		f.shares.Unpin(int(i))
@@ -124,7 +125,7 @@ func (w shardWorker) Gained(leases map[int]*lease.Lease) {
 	for i, l := range leases {
 		w.shards[i].held, w.shards[i].lease = true, l
 	}
-	w.queueShards(setOf(slices.Collect(maps.Keys(leases))))
+	w.queueShardsLocked(setOf(slices.Collect(maps.Keys(leases))))
 	w.log.LogAttrs(context.Background(), slog.LevelInfo, "offline fleet: took shards", slog.Int(keyShards, len(leases)))
 }
 
@@ -135,7 +136,7 @@ func (w shardWorker) Leave(which []int) {
 	for _, i := range which {
 		w.shards[i].leaving, w.shards[i].pinned = true, false
 	}
-	w.closeShards(setOf(which), errHandover)
+	w.closeShardsLocked(setOf(which), errHandover)
 	for _, i := range which {
 		w.turnsChangedLocked(uint8(i)) //nolint:gosec // there are 256
 	}
@@ -146,9 +147,9 @@ func (w shardWorker) Lost(which []int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, i := range which {
-		w.shards[i].release()
+		w.shards[i].drop()
 	}
-	w.closeShards(setOf(which), ErrLeaseLost)
+	w.closeShardsLocked(setOf(which), ErrLeaseLost)
 	w.log.LogAttrs(context.Background(), slog.LevelWarn, "offline fleet: leases were lost", slog.Int(keyShards, len(which)))
 }
 
@@ -166,11 +167,11 @@ func (w shardWorker) Noted(memberID string) {
 		w.portals[memberID] = p
 	}
 	if !p.refused { // see Wake
-		w.wake(p)
+		w.wakeLocked(p)
 	}
 }
 
-func setOf(which []int) (set [shards]bool) {
+func setOf(which []int) (set [shardCount]bool) {
 	for _, i := range which {
 		set[i] = true
 	}

@@ -11,25 +11,26 @@ import (
 	"github.com/b24events/b24events/offline/internal/spool"
 )
 
-// parkedPass is a pass over the parked records: each change is tried once, however many rows the
-// portal has of it. A pass reads the rows that an earlier one has reserved, a window at a time, and
-// reserves the others at its end. The rows of one change have one message ID. The newest is tried
-// and stands for all. When it succeeds, all are cleared; when it fails, all but the newest.
+// parkedPass is a pass over the parked records. It tries each change once, however many rows the
+// portal has of it. It reads the rows that an earlier pass has reserved, a window at a time, and
+// reserves the others at its end. The rows of one change share a message ID. The newest row is
+// tried and stands for all. When it succeeds, all are cleared. When it fails, all but the newest
+// are cleared.
 //
 //	portal ──list──▶ window ─▶ groups ─▶ queue ──a few at a time──▶ dispatcher
 //
 // Only a share of the workers tries parked records, so that those that hang delay no others.
 type parkedPass struct {
-	stage parkedStage
-	after int64 // the last ID seen
-	pages int   // to ask for
-	free  bool  // there are rows that no pass has reserved
-	spool *spool.Pass
+	stage   parkedStage
+	afterID int64 // the last ID seen
+	pages   int   // to ask for
+	free    bool  // there are rows that no pass has reserved yet
+	spool   *spool.Pass
 
-	mu     sync.Mutex
-	queue  []*task           // of the window, to be tried
-	inWork int               // being tried
-	kept   map[string]Record // by message ID: what failed in this pass and stays parked
+	mu         sync.Mutex
+	queue      []*task           // of the window, to be tried
+	inWork     int               // being tried
+	failedRows map[string]Record // by message ID: what failed in this pass and stays parked
 }
 
 // parkedPasses is the pass that is under way, if any, and the time of the next.
@@ -41,33 +42,33 @@ type parkedPasses struct {
 type parkedStage uint8
 
 const (
-	parkedList parkedStage = iota // rows are read that an earlier pass has reserved
-	parkedFree                    // the others are reserved
-	parkedLast                    // everything was read, and is being tried
+	parkedList parkedStage = iota // lists the rows that an earlier pass has reserved
+	parkedFree                    // reserves the others
+	parkedLast                    // has read everything, and tries the last window
 )
 
 // reset makes a pass due.
 func (p *parkedPasses) reset() { *p = parkedPasses{} }
 
-// parkedReads reports whether the pass may read rows now.
-func (e *engine) parkedReads(now time.Time) bool {
-	if !e.parked.running() || !e.parked.reads() {
+// mayReadParked reports whether the pass may read rows now.
+func (e *engine) mayReadParked(now time.Time) bool {
+	if !e.parked.running() || !e.parked.mayRead() {
 		return false
 	}
-	if e.parked.stage == parkedFree && e.takes() {
-		return e.room() // these are handled like fresh ones
+	if e.parked.stage == parkedFree && e.pops() {
+		return e.hasRoom() // these are handled like fresh ones
 	}
-	return e.lists.ready(now)
+	return e.listing.ready(now)
 }
 
 // running reports whether a pass is under way.
 func (p *parkedPasses) running() bool { return p.parkedPass != nil }
 
-// reads reports whether the pass has rows to read now: the window before was tried.
-func (p *parkedPass) reads() bool { return p.stage != parkedLast && p.tried() }
+// mayRead reports whether the pass is ready to read more rows: it has tried the window before.
+func (p *parkedPass) mayRead() bool { return p.stage != parkedLast && p.tried() }
 
-// again makes the pass read from the first row again, after what it has in work.
-func (p *parkedPass) again() { p.stage, p.pages, p.after = parkedList, 1, 0 }
+// restart makes the pass read from the first row again, after it has tried what it has in work.
+func (p *parkedPass) restart() { p.stage, p.pages, p.afterID = parkedList, 1, 0 }
 
 // tried reports whether nothing of the window is left.
 func (p *parkedPass) tried() bool {
@@ -76,23 +77,24 @@ func (p *parkedPass) tried() bool {
 	return len(p.queue)+p.inWork == 0
 }
 
-// failed notes that a parked record failed in this pass. One without a message ID has no others.
-func (p *parkedPass) failed(r Record) {
+// noteFailed notes that a parked record failed in this pass. One without a message ID has no other
+// rows.
+func (p *parkedPass) noteFailed(r Record) {
 	if r.MessageID == "" {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.kept[r.MessageID] = r.bare()
+	p.failedRows[r.MessageID] = r.withoutPayload()
 }
 
-// bare returns the record without its payload.
-func (r Record) bare() Record {
+// withoutPayload returns the record without its payload.
+func (r Record) withoutPayload() Record {
 	return Record{ID: r.ID, MessageID: r.MessageID, ProcessID: r.ProcessID, Parked: r.Parked, offset: r.offset}
 }
 
-// drop leaves what was not tried.
-func (p *parkedPasses) drop(l *ledger) {
+// abandonUntried forgets the records that were not tried. They stay parked.
+func (p *parkedPasses) abandonUntried(l *ledger) {
 	if !p.running() {
 		return
 	}
@@ -102,109 +104,110 @@ func (p *parkedPasses) drop(l *ledger) {
 	p.mu.Unlock()
 	for _, t := range queue {
 		for _, r := range append(t.older, t.Record) {
-			l.keep(r)
+			l.release(r)
 		}
 	}
 }
 
 // retryParked makes a pass due at once. It may be called at any time.
 func (e *engine) retryParked() {
-	e.retry.Store(true)
+	e.parkedWanted.Store(true)
 	e.onSlack()
 }
 
-// parkedByTheClock starts a pass when there is no room to reserve, so that no other call starts
-// one.
-func (e *engine) parkedByTheClock(now time.Time) {
-	if e.retry.Swap(false) && !e.parked.running() {
+// startParkedWhenDue starts a pass if the program asked for one, or if one is due and there is no
+// room to reserve, because then no request would start it.
+func (e *engine) startParkedWhenDue(now time.Time) {
+	if e.parkedWanted.Swap(false) && !e.parked.running() {
 		e.parked.next = time.Time{}
 		e.startParkedPass()
 		return
 	}
-	if !e.parked.running() && !now.Before(e.parked.next) && !e.room() {
+	if !e.parked.running() && !now.Before(e.parked.next) && !e.hasRoom() {
 		e.startParkedPass()
 	}
 }
 
 func (e *engine) startParkedPass() {
-	e.parked.parkedPass = &parkedPass{pages: 1, kept: make(map[string]Record)}
-	if e.journal != nil && e.journal.spool != nil {
-		e.parked.spool = e.journal.spool.ParkedPass()
+	e.parked.parkedPass = &parkedPass{pages: 1, failedRows: make(map[string]Record)}
+	if e.spool != nil && e.spool.journal != nil {
+		e.parked.spool = e.spool.journal.ParkedPass()
 	}
 }
 
-// parkedRead ends the reading of rows.
-func (e *engine) parkedRead() {
+// endParkedReading notes that the pass has read all rows.
+func (e *engine) endParkedReading() {
 	if e.parked.running() {
 		e.parked.stage = parkedLast
 	}
 }
 
-// parkedCalls are the next calls of a pass.
+// parkedCalls returns the next calls of a pass.
 func (e *engine) parkedCalls(ctx context.Context, p *pages) []call {
 	switch {
-	case !e.parked.running(), !e.parked.reads():
+	case !e.parked.running(), !e.parked.mayRead():
 		return nil
 	case e.parked.stage == parkedList:
 		filter := map[string]any{"=ERROR": 1}
-		if e.parked.after > 0 {
-			filter[">ID"] = e.parked.after
+		if e.parked.afterID > 0 {
+			filter[">ID"] = e.parked.afterID
 		}
-		return e.list(ctx, p, e.parked.pages, 0, filter, map[string]any{"ID": "ASC"})
-	case e.takes():
-		return nil // see take
+		return e.listCalls(ctx, p, listQuery{pages: e.parked.pages, filter: filter, order: map[string]any{"ID": "ASC"}})
+	case e.pops():
+		return nil // see pop
 	}
-	asked := e.pace.limit
-	params := reading{limit: asked, parked: true}.params()
+	asked := e.reserve.limit
+	params := getParams{limit: asked, parked: true}.params()
 	return []call{{method: methodGet, params: params, done: func(doc json.RawMessage, _ int, err error) error {
 		var b Batch
 		if err == nil {
 			b, err = readBatch(params, doc)
 		}
 		if err != nil {
-			return e.parkedRefused(ctx, err)
+			return e.parkedReservationFailed(ctx, err)
 		}
 		if len(b.Records) < asked {
-			e.parkedRead()
+			e.endParkedReading()
 		}
-		e.tryParked(ctx, e.owned(b.Records))
+		e.tryParked(ctx, e.withMemberID(b.Records))
 		return nil
 	}}}
 }
 
-// readParked takes in a window of parked records. Those that no pass has reserved cannot be cleared
-// yet.
-func (e *engine) readParked(ctx context.Context, p *pages) {
+// parkedListed handles the response to a list of parked records. It leaves out those that no pass
+// has reserved, because they cannot be cleared yet.
+func (e *engine) parkedListed(ctx context.Context, p *pages) {
 	if p.err != nil {
 		e.parked.pages = max(1, e.parked.pages/2)
 		return
 	}
-	if e.parked.after == 0 {
-		e.countParked(max(p.total, len(p.rows)), false)
+	if e.parked.afterID == 0 {
+		e.setParkedCount(max(p.total, len(p.rows)))
 	}
 	var mine []Record
 	for _, r := range p.rows {
 		switch {
 		case r.ProcessID == "":
 			e.parked.free = true
-		case !e.ledger.holds(r):
+		case !e.ledger.has(r):
 			mine = append(mine, r)
 		}
-		e.parked.after = max(e.parked.after, r.ID)
+		e.parked.afterID = max(e.parked.afterID, r.ID)
 	}
 	switch {
 	case p.full():
 		e.parked.pages = maxPages
-	case e.parked.free && e.refused == nil:
+	case e.parked.free && e.reserve.planError == nil:
 		e.parked.stage = parkedFree
 	default:
-		e.parkedRead()
+		e.endParkedReading()
 	}
 	sortRecords(mine)
 	e.tryParked(ctx, mine)
 }
 
-// tryParked takes records of a window, the oldest first, and tries the newest of each change.
+// tryParked adds a window of records, the oldest first, to the pass. It tries the newest row of
+// each change.
 func (e *engine) tryParked(ctx context.Context, records []Record) {
 	e.meter.count(func(s *Stats) { s.Unparked += counted(len(records)) })
 	p := e.parked.parkedPass
@@ -225,7 +228,7 @@ func (e *engine) tryParked(ctx context.Context, records []Record) {
 	var again []*task
 	var kept []Record
 	for _, t := range queue {
-		if r, failed := p.kept[t.MessageID]; failed {
+		if r, failed := p.failedRows[t.MessageID]; failed {
 			again, kept = append(again, t), append(kept, r)
 			continue
 		}
@@ -235,23 +238,23 @@ func (e *engine) tryParked(ctx context.Context, records []Record) {
 	for i, t := range again { // they failed in this pass: the newest row stays, and the others need not
 		known := func(r Record) bool { return r.key() == kept[i].key() }
 		if !known(t.Record) && !slices.ContainsFunc(t.older, known) { // the pass may have begun again
-			e.ledger.hold(kept[i])
+			e.ledger.add(kept[i])
 			t.older = append(t.older, kept[i])
 		}
-		e.deadLetter(t) //nolint:contextcheck // it logs, of a record and not of the turn
+		e.park(t) //nolint:contextcheck // it logs, of a record and not of the turn
 	}
 }
 
 // parkedShare is the part of the workers that may try parked records.
 const parkedShare = 4
 
-// nextParked passes parked records on to their handlers, a few at a time, and ends the pass when
+// advanceParked passes parked records on to their handlers, a few at a time, and ends the pass when
 // all were tried.
-func (e *engine) nextParked(ctx context.Context) {
+func (e *engine) advanceParked(ctx context.Context) {
 	if !e.parked.running() {
 		return
 	}
-	e.nextSpooled(ctx)
+	e.loadSpooledParked(ctx)
 	e.feedParked(e.parked.parkedPass) //nolint:contextcheck // items have contexts of their own
 	if e.parked.stage == parkedLast && e.parked.spool == nil && e.parked.tried() {
 		e.parked = parkedPasses{next: time.Now().Add(e.cfg.parkedInterval)}
@@ -269,7 +272,7 @@ func (e *engine) feedParked(p *parkedPass) {
 		p.inWork += n
 	}
 	p.mu.Unlock()
-	e.add(tasks...)
+	e.addTasks(tasks...)
 }
 
 // parkedEnded notes that a task has ended, and passes on the next one if it was parked.
@@ -289,26 +292,16 @@ func (e *engine) parkedEnded(t *task) {
 	e.feedParked(p)
 }
 
-// parkedRefused takes in the failure of a reservation of parked records.
-func (e *engine) parkedRefused(ctx context.Context, err error) error {
+// parkedReservationFailed handles an error of a reservation of parked records.
+func (e *engine) parkedReservationFailed(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(err, ErrExtendedModeRequired):
-		if e.journal == nil {
-			e.parkedRead()
+		if e.spool == nil {
+			e.endParkedReading()
 		}
 		return e.cannotReserve(ctx, err)
 	case !surelyNotRun(err):
-		e.parked.again() // it may have been made
+		e.parked.restart() // it may have been made
 	}
 	return err
-}
-
-// countParked takes in how many parked records there are, or how many more.
-func (e *engine) countParked(n int, more bool) {
-	e.meter.count(func(s *Stats) {
-		if more {
-			n += s.Backlog.Parked
-		}
-		s.Backlog.Parked = max(0, n)
-	})
 }
