@@ -29,7 +29,7 @@ func documents(t *testing.T) map[string]string {
 		case !strings.HasSuffix(name, ".md") && entry.Name() != "llms.txt":
 			return nil
 		}
-		text, err := os.ReadFile(name)
+		text, err := os.ReadFile(name) //nolint:gosec // of this repository
 		texts[filepath.ToSlash(name)] = string(text)
 		return err
 	}))
@@ -188,7 +188,7 @@ func TestDocsCommands(t *testing.T) {
 	require.NotEmpty(t, workflows)
 	pinned := regexp.MustCompile(`uses: \S+@[0-9a-f]{40} # v`)
 	for _, name := range workflows {
-		text, err := os.ReadFile(name)
+		text, err := os.ReadFile(name) //nolint:gosec // of this repository
 		require.NoError(t, err)
 		texts[name] = string(text)
 		require.Len(t, pinned.FindAllString(string(text), -1), strings.Count(string(text), "uses: "), name)

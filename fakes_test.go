@@ -23,7 +23,7 @@ func TestNobodyPlaysBitrix24ByHand(t *testing.T) {
 		"rest/client_test.go":            "an error page without an end",
 		"rest/coalescer_failure_test.go": "a response without an end",
 		// It passes on the answers of a portal of eventtest, late or not at all.
-		"offline/modelprocess_test.go":      "a caller with faults",
+		"offline/modelprocess_test.go":       "a caller with faults",
 		"offline/fleetturn_internal_test.go": "a turn's last moment, which needs the package's own functions",
 	}
 	seen := map[string]bool{}

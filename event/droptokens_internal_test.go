@@ -71,10 +71,10 @@ func TestNamesOfTokens(t *testing.T) {
 
 // TestNamesToken: it does not miss what the expression matches.
 func TestNamesToken(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("it takes seconds")
 	}
-	t.Parallel()
 	random := rand.New(rand.NewPCG(1, 3)) //nolint:gosec // a test
 	parts := []string{
 		"access", "refresh", "application", "token", "auth", "_id", "client", "secret", "_", "-", "\"", `\\"`, "%22", "&quot;", " ", "\t", "\v", "=", ":", "%3d", "%3A",

@@ -40,10 +40,10 @@ func largeStore(t *testing.T) (*FileStore, []Key) {
 // TestFileStoreDoesNotScan counts the directory entries that are read to list a page and to forget
 // a portal.
 func TestFileStoreDoesNotScan(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("it takes seconds")
 	}
-	t.Parallel()
 	s, keys := largeStore(t)
 	read := 0
 	s.listed = func(entries int) { read += entries }

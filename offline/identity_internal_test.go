@@ -8,10 +8,10 @@ import (
 )
 
 func TestNamesOfQueues(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("it takes seconds")
 	}
-	t.Parallel()
 	id := identity{clientID: "local.5f0a1b2c3d4e5f.12345678", memberID: "a223c6b3710f85df22e9377d6c4f7553"}
 	require.Equal(t, "local.5f0a1b2c3d4e5f.12345678_a223c6b3710f85df22e9377d6c4f7553", id.folder())
 	require.Equal(t, "offline/consumer/local.5f0a1b2c3d4e5f.12345678/a223c6b3710f85df22e9377d6c4f7553/", id.leaseName())

@@ -187,10 +187,10 @@ func TestRetryableOfSeveral(t *testing.T) {
 
 // On a real portal: a lost response must not make a second deal, and a read is made again.
 func TestLostResponses(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("it takes seconds")
 	}
-	t.Parallel()
 	w := newWorld(t)
 	client := w.client(t)
 	add := map[string]any{"fields": map[string]any{"TITLE": "x"}}

@@ -1160,10 +1160,10 @@ func TestHostileCountersOutOfRange(t *testing.T) {
 // TestGuardShutdownOfAFullMemory: Shutdown returns soon, although it has to remove each record from
 // memory. (On an idle machine it takes a third of a second.)
 func TestGuardShutdownOfAFullMemory(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("it takes seconds")
 	}
-	t.Parallel()
 	s := newStore(t)
 	const n = 200_000
 	recs := make([]*webhook.Record, 0, n)
@@ -1246,10 +1246,10 @@ func heapInUse() int64 {
 // TestHostileMemoryOfWhatRests: a delivery that rests gives its places back when the memory is more
 // than half full. Its lane and its merge key are parts of its text and keep it in memory.
 func TestHostileMemoryOfWhatRests(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("it takes seconds")
 	}
-	t.Parallel()
 	if !inChild(t) {
 		return
 	}
@@ -1310,10 +1310,10 @@ func (l *lockless) Held(_ context.Context, prefix string) (map[string]string, er
 // TestHostileRaceOfShares fails with -race only: the callbacks read durable.shares, which is
 // assigned after their goroutine was started.
 func TestHostileRaceOfShares(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("it takes seconds")
 	}
-	t.Parallel()
 	if !inChild(t) {
 		return
 	}

@@ -143,10 +143,10 @@ func (s *flappyStore) Acquire(ctx context.Context, owner string, ttl time.Durati
 // TestHostileOrderUnderLostLeases loses the lease again and again, in real time, while handlers of
 // many objects end at about the time at which the next feed passes their records.
 func TestHostileOrderUnderLostLeases(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("it takes seconds")
 	}
-	t.Parallel()
 	s := &flappyStore{MemoryStore: newStore(t, webhooktest.WithPartitions(2))}
 	const lanes, changes = 300, 12
 	var mu sync.Mutex
@@ -380,10 +380,10 @@ func (s *contestedStore) Acquire(ctx context.Context, owner string, ttl time.Dur
 // one of the object, which no handler seems to hold up any more. On a busy machine there are
 // milliseconds in between.
 func TestHostileOrderOnABusyMachine(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("it takes seconds")
 	}
-	t.Parallel()
 	const rounds, lanes, changes = 2, 300, 12
 	ended := make(chan struct{})
 	defer close(ended)

@@ -69,10 +69,10 @@ func TestManyFields(t *testing.T) {
 
 // TestRecordsAreBounded fills the records with large calls.
 func TestRecordsAreBounded(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("it takes seconds")
 	}
-	t.Parallel()
 	p, c := newPortal(t)
 	large := strings.Repeat("x", 1<<19)
 	for range 150 {

@@ -30,10 +30,10 @@ func TestEndsOnSignals(t *testing.T) {
 }
 
 func TestOutputIsBroken(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("it waits for a program that gives up")
 	}
-	t.Parallel()
 	for says, stdout := range programtest.BrokenOutputs(t) {
 		read, write, err := os.Pipe()
 		require.NoError(t, err)

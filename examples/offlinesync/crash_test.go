@@ -156,10 +156,10 @@ func (v *victim) works(d time.Duration, until func() bool) {
 // parked for a while. The last state of every object must reach the file after its last change, and
 // nothing may stay in the queue.
 func TestKilledAtAnyMoment(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("it kills processes")
 	}
-	t.Parallel()
 	const kills = 50
 	portal, app, env := programtest.Portal(t)
 	out := filepath.Join(t.TempDir(), "out.jsonl")

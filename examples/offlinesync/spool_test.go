@@ -141,10 +141,10 @@ func (p *tap) died(now int) {
 // had stored is delivered, wherever it is killed; what was in the answer that it read last and had
 // not stored yet is the only loss.
 func TestKilledWithoutExtendedMode(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("it kills processes")
 	}
-	t.Parallel()
 	const kills = 20
 	portal, app, env := programtest.Portal(t, eventtest.WithoutExtendedOffline())
 	between := &tap{portal: portal.URL(), lost: make(map[event.Entity]int), answers: make(chan struct{}, 1)}

@@ -83,10 +83,10 @@ func TestRenewalWhoseResponseIsLost(t *testing.T) {
 
 // What cannot be written stays in the queue.
 func TestOutIsFull(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("it waits for a program that gives up")
 	}
-	t.Parallel()
 	const full = "/dev/full"
 	f, err := openJournal(t.Context(), full, nil, programtest.Silent())
 	if err != nil {

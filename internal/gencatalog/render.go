@@ -288,5 +288,6 @@ func (d descriptor) function(b *bytes.Buffer) {
 	base := strings.TrimSuffix(d.Name, "{TYPEID}")
 	d.comment(b, fmt.Sprintf("%sOf returns %s for the smart process with this entityTypeId, for example with the wire name %s147. "+
 		"It panics unless entityTypeID is positive.", d.variable, d.variable, base))
-	fmt.Fprintf(b, "func %sOf(entityTypeID int) Descriptor[%s] {\n\treturn ofType[%s](%q, entityTypeID)\n}\n\n", d.variable, d.payload, d.payload, base)
+	fmt.Fprintf(b, "func %sOf(entityTypeID int) Descriptor[%s] {\n\treturn ofType[%s](%q, entityTypeID)\n}\n\n",
+		d.variable, d.payload, d.payload, base)
 }

@@ -52,7 +52,7 @@ func run(args []string, stdout io.Writer) error {
 	}
 	var all count
 	w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "words\twhere\tif\tsentence p50\tp90\tlong lines\told words\t directory")
+	_, _ = fmt.Fprintln(w, "words\twhere\tif\tsentence p50\tp90\tlong lines\told words\t directory")
 	for _, name := range slices.Sorted(maps.Keys(rooms)) {
 		c := rooms[name]
 		all.add(c)
@@ -67,7 +67,7 @@ func run(args []string, stdout io.Writer) error {
 	}
 	failed := len(all.places) > 0
 	for _, place := range all.places {
-		fmt.Fprintln(stdout, place)
+		_, _ = fmt.Fprintln(stdout, place)
 	}
 	for _, name := range slices.Sorted(maps.Keys(rooms)) {
 		c := rooms[name]
@@ -75,9 +75,9 @@ func run(args []string, stdout io.Writer) error {
 		case c.words < minWords:
 			continue
 		case c.per(c.where) > maxWhere:
-			fmt.Fprintf(stdout, "%s: more than %v times \"where\" in 1,000 words\n", name, maxWhere)
+			_, _ = fmt.Fprintf(stdout, "%s: more than %v times \"where\" in 1,000 words\n", name, maxWhere)
 		case c.sentence(90) > maxSentence:
-			fmt.Fprintf(stdout, "%s: one sentence in ten has more than %d words\n", name, maxSentence)
+			_, _ = fmt.Fprintf(stdout, "%s: one sentence in ten has more than %d words\n", name, maxSentence)
 		default:
 			continue
 		}
@@ -123,7 +123,7 @@ func (c *count) sentence(percent int) int {
 }
 
 func (c *count) print(w io.Writer, name string) {
-	fmt.Fprintf(w, "%d\t%.1f\t%.1f\t%d\t%d\t%d\t%d\t %s\n",
+	_, _ = fmt.Fprintf(w, "%d\t%.1f\t%.1f\t%d\t%d\t%d\t%d\t %s\n",
 		c.words, c.per(c.where), c.per(c.ifs), c.sentence(50), c.sentence(90), c.long, c.old, name)
 }
 

@@ -449,10 +449,10 @@ func TestBrokenLocker(t *testing.T) {
 // TestSuiteFindsFaults runs the suite on stores that have one fault each. The suite fails a
 // testing.T, so each run is a process.
 func TestSuiteFindsFaults(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("it starts a process for each fault")
 	}
-	t.Parallel()
 	const whole, shared, locker = "TestBrokenStore", "TestBrokenSharedStore", "TestBrokenLocker"
 	for _, c := range []struct{ fault, test, subtest string }{
 		{"creates for any version", whole, "missing"},

@@ -508,6 +508,9 @@ func TestBrokenKeepingStore(t *testing.T) {
 // testing.T, so each run is a process.
 func TestSuiteFindsFaults(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("it starts a process for each fault")
+	}
 	const store, keeping = "TestBrokenStore", "TestBrokenKeepingStore"
 	for _, c := range []struct{ fault, test, subtest string }{
 		{"none", store, ""},
