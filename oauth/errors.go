@@ -31,7 +31,7 @@ const (
 	ErrReauthorize ErrorKind = "the tokens are void; the application must be installed or authorized again"
 	// ErrCredentials means that the OAuth server refuses the client ID and secret, or that the
 	// application is not installed there.
-	ErrCredentials ErrorKind = "the OAuth server refuses the application; check its ID and secret, and that it is installed" //nolint:gosec // text
+	ErrCredentials ErrorKind = "the OAuth server refuses the application; check its ID and secret, and that it is installed" //nolint:gosec,lll // text
 	// ErrPayment means that the portal's subscription, or the application's, has ended. Trying again
 	// makes sense after hours.
 	ErrPayment ErrorKind = "a subscription has ended"

@@ -121,6 +121,9 @@ func TestHandledRecordsAreNotHandledAgainByTheSameConsumer(t *testing.T) {
 
 func TestPassingFaults(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("it takes seconds")
+	}
 	tests := []struct {
 		name, method string
 		fault        eventtest.Fault

@@ -343,6 +343,9 @@ func TestParkedRowsOfAHangingObjectDelayNoOthers(t *testing.T) {
 // retry. Passes go by in the meantime; each of them must see that the record waits already.
 func TestParkedRecordOfTheSpoolWaitsOnce(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("it takes seconds")
+	}
 	var calls int64
 	synctest.Test(t, func(t *testing.T) {
 		f := withoutReservations(t)

@@ -33,6 +33,9 @@ func TestEndsOnSignals(t *testing.T) {
 
 func TestOutputIsBroken(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("it takes seconds")
+	}
 	for says, stdout := range programtest.BrokenOutputs(t) {
 		e := startReal(t, programtest.ExecConfig{Stdout: stdout})
 		require.Equal(t, 1, e.Wait(t))
@@ -43,6 +46,9 @@ func TestOutputIsBroken(t *testing.T) {
 // A second signal ends a stuck process, here in a write to a full pipe.
 func TestSecondSignalEndsWhatIsStuck(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("it takes seconds")
+	}
 	read, write, err := os.Pipe()
 	require.NoError(t, err)
 	t.Cleanup(func() {

@@ -29,6 +29,9 @@ func TestEndsOnSignals(t *testing.T) {
 // An event whose line could not be printed stays in the queue, and the next start posts it again.
 func TestOutputIsBroken(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("it takes seconds")
+	}
 	for says, stdout := range programtest.BrokenOutputs(t) {
 		portal, app, env := programtest.Portal(t)
 		s := newSite(t, "dev-token-of-the-tests", nil)

@@ -28,6 +28,9 @@ func TestEndsOnSignals(t *testing.T) {
 // What could not be written is not acknowledged: the next start writes it.
 func TestOutputIsBroken(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("it takes seconds")
+	}
 	for says, stdout := range programtest.BrokenOutputs(t) {
 		portal, app, env := programtest.Portal(t)
 		_, _ = once(t, env.Seeded(t, app)) // binds

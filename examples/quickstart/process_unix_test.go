@@ -34,6 +34,9 @@ func TestEndsOnSignals(t *testing.T) {
 
 func TestOutputIsBroken(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("it takes seconds")
+	}
 	for says, stdout := range programtest.BrokenOutputs(t) {
 		e := programtest.StartExec(t, programtest.ExecConfig{Env: programtest.Env{asProgram: "1"}, Stdout: stdout})
 		require.Equal(t, 1, e.Wait(t))

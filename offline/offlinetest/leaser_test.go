@@ -120,6 +120,9 @@ func TestBrokenLeaser(t *testing.T) {
 
 func TestSuiteFindsFaults(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("it takes seconds")
+	}
 	self, err := os.Executable()
 	require.NoError(t, err)
 	for fault, found := range map[string]string{
