@@ -20,48 +20,35 @@ import (
 	"github.com/b24events/b24events/examples/internal/program"
 )
 
-func main() {
-	program.Main(func(
-		ctx context.Context, signals <-chan os.Signal, args []string, _ func(string) (string, bool), stdout, stderr io.Writer,
-	) int {
-		return run(ctx, signals, args, streams{os.Stdin, stdout, stderr})
-	})
-}
-
-// streams are what the program reads and writes.
-type streams struct {
-	stdin          io.Reader
-	stdout, stderr io.Writer
-}
+func main() { program.Main(run) }
 
 // errStopped means that a signal came before there was anything to decode.
 var errStopped = errors.New("stopped before the whole body was read")
 
-func run(ctx context.Context, signals <-chan os.Signal, args []string, std streams) int {
-	stderr := std.stderr
+func run(ctx context.Context, env program.Env) int {
 	flags := flag.NewFlagSet("decode", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	contentType := flags.String("content-type", "", "the request's Content-Type; empty: JSON where the body starts with a brace, else a form")
+	flags.SetOutput(env.Stderr)
+	contentType := flags.String("content-type", "", "the request's Content-Type; empty: JSON if the body starts with a brace, else a form")
 	secrets := flags.Bool("secrets", false, "print tokens in clear")
 	flags.Usage = func() {
-		_, _ = fmt.Fprintln(stderr, "usage: decode [-content-type CT] [-secrets] [FILE]")
+		_, _ = fmt.Fprintln(env.Stderr, "usage: decode [-content-type CT] [-secrets] [FILE]")
 		flags.PrintDefaults()
 	}
-	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+	if err := flags.Parse(env.Args); errors.Is(err, flag.ErrHelp) {
 		return 0
 	} else if err != nil {
 		return 2
 	}
 	if flags.NArg() > 1 {
-		_, _ = fmt.Fprintln(stderr, "decode: too many files; give one, or none to read standard input")
+		_, _ = fmt.Fprintln(env.Stderr, "decode: too many files; give one, or none to read standard input")
 		return 2
 	}
-	return program.Run(ctx, "decode", signals, stderr, func(working, _ context.Context) error {
-		body, err := readUntil(working, flags.Arg(0), std.stdin)
+	return program.Run(ctx, "decode", env, func(working, _ context.Context) error {
+		body, err := readUntil(working, flags.Arg(0), env.Stdin)
 		if err != nil {
 			return err
 		}
-		return decode(body, *contentType, *secrets, std.stdout)
+		return decode(body, *contentType, *secrets, env.Stdout)
 	})
 }
 

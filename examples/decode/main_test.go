@@ -12,15 +12,20 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/b24events/b24events/examples/internal/program"
+	"github.com/b24events/b24events/examples/internal/programtest"
 )
 
 const testdata = "../../event/testdata"
+
+func TestMain(m *testing.M) { programtest.Main(m, main) }
 
 // shell runs decode and returns what a shell would see.
 func shell(t *testing.T, stdin string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
-	code = run(context.Background(), nil, args, streams{strings.NewReader(stdin), &out, &errs})
+	code = run(context.Background(), program.Env{Args: args, Stdin: strings.NewReader(stdin), Stdout: &out, Stderr: &errs})
 	return code, out.String(), errs.String()
 }
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"io"
 	"log/slog"
 	"net"
 	"regexp"
@@ -48,8 +47,8 @@ var settings = []program.Setting{
 }
 
 // configure reads the settings. Errors name settings, but never contain values.
-func configure(args []string, env func(string) (string, bool), stderr io.Writer) (config, error) {
-	v, err := program.Parse("devportal", about, settings, args, env, stderr)
+func configure(env program.Env) (config, error) {
+	v, err := program.Parse("devportal", about, settings, env)
 	if err != nil {
 		return config{}, err
 	}
@@ -58,7 +57,7 @@ func configure(args []string, env func(string) (string, bool), stderr io.Writer)
 		clientID:     v["client-id"],
 		clientSecret: event.Secret(v["client-secret"]), handler: v["handler"], scope: v.List("scope"), ui: v.On("ui"),
 	}
-	if cfg.logger, err = v.Logger(stderr, slog.LevelInfo); err != nil {
+	if cfg.logger, err = v.Logger(env.Stderr, slog.LevelInfo); err != nil {
 		return config{}, err
 	}
 	return cfg, cfg.complete()

@@ -24,8 +24,6 @@ package main
 
 import (
 	"context"
-	"io"
-	"os"
 
 	"github.com/b24events/b24events/examples/internal/program"
 )
@@ -35,14 +33,12 @@ and a web page to install applications, cause events and watch them arrive.`
 
 func main() { program.Main(run) }
 
-func run(
-	ctx context.Context, signals <-chan os.Signal, args []string, env func(string) (string, bool), stdout, stderr io.Writer,
-) int {
-	return program.Run(ctx, "devportal", signals, stderr, func(serving, draining context.Context) error {
-		cfg, err := configure(args, env, stderr)
+func run(ctx context.Context, env program.Env) int {
+	return program.Run(ctx, "devportal", env, func(serving, draining context.Context) error {
+		cfg, err := configure(env)
 		if err != nil {
 			return err
 		}
-		return serve(serving, draining, cfg, stdout)
+		return serve(serving, draining, cfg, env.Stdout)
 	})
 }

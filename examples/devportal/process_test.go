@@ -1,16 +1,9 @@
 package main
 
 import (
-	"os"
 	"testing"
+
+	"github.com/b24events/b24events/examples/internal/programtest"
 )
 
-// asProgram makes the test binary run the program, for tests that need a real process.
-const asProgram = "DEVPORTAL_TEST_PROGRAM"
-
-func TestMain(m *testing.M) {
-	if os.Getenv(asProgram) != "" {
-		main()
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { programtest.Main(m, main) }

@@ -4,7 +4,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -110,7 +109,9 @@ func TestStopsWhenNobodyReads(t *testing.T) {
 				"PUBLIC_URL": hook.URL,
 			}
 			var stderr programtest.Output
-			require.Equal(t, 1, run(t.Context(), make(chan os.Signal), nil, env.Lookup, out, &stderr))
+			process := env.Program()
+			process.Stdout, process.Stderr = out, &stderr
+			require.Equal(t, 1, run(t.Context(), process))
 			require.Contains(t, stderr.String(), "devportal: writing to stdout: broken pipe\n")
 		})
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"io"
 	"log/slog"
 	"net"
 	"net/url"
@@ -44,8 +43,8 @@ var settings = []program.Setting{
 }
 
 // configure reads the settings. Errors name settings, never values.
-func configure(args []string, env func(string) (string, bool), stderr io.Writer) (config, error) {
-	v, err := oneportal.Parse("listen", about, settings, args, env, stderr)
+func configure(env program.Env) (config, error) {
+	v, err := oneportal.Parse("listen", about, settings, env)
 	if err != nil {
 		return config{}, err
 	}
@@ -68,10 +67,10 @@ func configure(args []string, env func(string) (string, bool), stderr io.Writer)
 	if cfg.poll, err = v.Duration("poll", offline.MinInterval); err != nil {
 		return config{}, err
 	}
-	if cfg.logger, err = v.Logger(stderr, slog.LevelInfo); err != nil {
+	if cfg.logger, err = v.Logger(env.Stderr, slog.LevelInfo); err != nil {
 		return config{}, err
 	}
-	cfg.warnings, err = v.Logger(stderr, slog.LevelWarn)
+	cfg.warnings, err = v.Logger(env.Stderr, slog.LevelWarn)
 	return cfg, err
 }
 

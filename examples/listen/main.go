@@ -31,8 +31,6 @@ package main
 
 import (
 	"context"
-	"io"
-	"os"
 
 	"github.com/b24events/b24events/examples/internal/oneportal"
 	"github.com/b24events/b24events/examples/internal/program"
@@ -42,14 +40,12 @@ const about = `listen brings the events of a real portal to a handler on this ma
 
 func main() { program.Main(run) }
 
-func run(
-	ctx context.Context, signals <-chan os.Signal, args []string, env func(string) (string, bool), stdout, stderr io.Writer,
-) int {
-	return oneportal.Run(ctx, "listen", signals, stderr, func(ctx context.Context) error {
-		cfg, err := configure(args, env, stderr)
+func run(ctx context.Context, env program.Env) int {
+	return oneportal.Run(ctx, "listen", env, func(ctx context.Context) error {
+		cfg, err := configure(env)
 		if err != nil {
 			return err
 		}
-		return listen(ctx, cfg, stdout)
+		return listen(ctx, cfg, env.Stdout)
 	})
 }

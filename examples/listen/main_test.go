@@ -28,15 +28,7 @@ import (
 	"github.com/b24events/b24events/webhook"
 )
 
-// asProgram makes the test binary the program itself, for tests that need a real process.
-const asProgram = "LISTEN_TEST_PROGRAM"
-
-func TestMain(m *testing.M) {
-	if os.Getenv(asProgram) != "" {
-		main()
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { programtest.Main(m, main) }
 
 // site is the web application under development: it verifies deliveries as any application does.
 type site struct {
@@ -267,7 +259,7 @@ func TestAnswersOfTheHandler(t *testing.T) {
 // bind binds an event offline as another program of the application would.
 func bind(t *testing.T, env programtest.Env, b event.Binding) {
 	t.Helper()
-	v, err := oneportal.Parse("test", "", nil, nil, env.With("B24_DATA", t.TempDir()).Lookup, os.Stderr)
+	v, err := oneportal.Parse("test", "", nil, env.With("B24_DATA", t.TempDir()).Program())
 	require.NoError(t, err)
 	portal, err := oneportal.Open(t.Context(), v, programtest.Silent(), nil)
 	require.NoError(t, err)
@@ -378,9 +370,9 @@ func TestUnbindsAfterAnError(t *testing.T) {
 func TestFinishesWhatACrashLeft(t *testing.T) {
 	t.Parallel()
 	portal, app, env := programtest.Portal(t)
-	env = env.Seeded(t, app).With("FORWARD_TO", "http://127.0.0.1:1/", "B24_APPLICATION_TOKEN", "dev-token-of-the-tests", asProgram, "1")
+	env = env.Seeded(t, app).With("FORWARD_TO", "http://127.0.0.1:1/", "B24_APPLICATION_TOKEN", "dev-token-of-the-tests")
 	victim := exec.CommandContext(t.Context(), os.Args[0], "-events=ONCRMDEALADD,ONCRMDEALUPDATE,ONCRMLEADADD") //nolint:gosec // this binary
-	victim.Env = env.Strings()
+	victim.Env = env.With(programtest.AsProgram, "1").Strings()
 	require.NoError(t, victim.Start())
 	bound(t, portal, 3)
 	_, err := portal.Add(eventtest.Deal, nil, eventtest.AdminID)
@@ -412,11 +404,11 @@ func TestFinishesWhatACrashLeft(t *testing.T) {
 func TestUnbindsWhenNobodyReads(t *testing.T) {
 	t.Parallel()
 	portal, app, env := programtest.Portal(t)
-	env = env.Seeded(t, app).With("FORWARD_TO", serve(t, http.NotFoundHandler()), "EVENTS", "ONCRMDEALADD", asProgram, "1")
+	env = env.Seeded(t, app).With("FORWARD_TO", serve(t, http.NotFoundHandler()), "EVENTS", "ONCRMDEALADD")
 	read, write, err := os.Pipe()
 	require.NoError(t, err)
 	p := exec.CommandContext(t.Context(), os.Args[0]) //nolint:gosec // this binary
-	p.Env, p.Stdout = env.Strings(), write
+	p.Env, p.Stdout = env.With(programtest.AsProgram, "1").Strings(), write
 	require.NoError(t, p.Start())
 	require.NoError(t, write.Close())
 	require.NoError(t, read.Close())

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"io"
 	"log/slog"
 	"net/http"
 	"time"
@@ -38,8 +37,8 @@ var settings = []program.Setting{
 }
 
 // configure reads the settings. Errors name settings, never values.
-func configure(args []string, env func(string) (string, bool), stderr io.Writer) (config, error) {
-	v, err := oneportal.Parse("offlinesync", about, settings, args, env, stderr)
+func configure(env program.Env) (config, error) {
+	v, err := oneportal.Parse("offlinesync", about, settings, env)
 	if err != nil {
 		return config{}, err
 	}
@@ -56,6 +55,6 @@ func configure(args []string, env func(string) (string, bool), stderr io.Writer)
 	if cfg.poll, err = v.Duration("poll", offline.MinInterval); err != nil {
 		return config{}, err
 	}
-	cfg.logger, err = v.Logger(stderr, slog.LevelInfo)
+	cfg.logger, err = v.Logger(env.Stderr, slog.LevelInfo)
 	return cfg, err
 }

@@ -29,7 +29,7 @@ type victim struct {
 func startVictim(t *testing.T, env programtest.Env) *victim {
 	t.Helper()
 	v := &victim{cmd: exec.CommandContext(t.Context(), os.Args[0]), stderr: &programtest.Output{}, ended: make(chan struct{})} //nolint:gosec // this binary
-	v.cmd.Env, v.cmd.Stderr = env.With(asProgram, "1").Strings(), v.stderr
+	v.cmd.Env, v.cmd.Stderr = env.With(programtest.AsProgram, "1").Strings(), v.stderr
 	require.NoError(t, v.cmd.Start())
 	go func() {
 		_ = v.cmd.Wait()

@@ -38,7 +38,9 @@ func (s *supervisor) run(ctx context.Context, t *testing.T) {
 	t.Helper()
 	for ctx.Err() == nil {
 		s.starts++
-		cfg, err := configure([]string{"-log-format=json"}, s.env.Lookup, &s.stderr)
+		process := s.env.Program("-log-format=json")
+		process.Stderr = &s.stderr
+		cfg, err := configure(process)
 		if err == nil {
 			cfg.client = s.network.Client()
 			err = work(ctx, cfg, io.Discard)
@@ -190,7 +192,7 @@ func TestOnceDoesNotWaitForEver(t *testing.T) {
 				out := filepath.Join(t.TempDir(), "out")
 				env = env.Seeded(t, app).With("OUT", out, "ONCE", "1")
 				once := func() error {
-					cfg, err := configure(nil, env.Lookup, io.Discard)
+					cfg, err := configure(env.Program())
 					require.NoError(t, err)
 					cfg.client = network.Client()
 					return work(t.Context(), cfg, io.Discard)
@@ -260,7 +262,9 @@ func TestFrontEndRefusesTwice(t *testing.T) {
 func runOnce(t *testing.T, network *eventtest.Network, env programtest.Env) {
 	t.Helper()
 	var stderr programtest.Output
-	cfg, err := configure([]string{"-once", "-log-format=json"}, env.Lookup, &stderr)
+	process := env.Program("-once", "-log-format=json")
+	process.Stderr = &stderr
+	cfg, err := configure(process)
 	require.NoError(t, err)
 	cfg.client = network.Client()
 	require.NoError(t, work(t.Context(), cfg, io.Discard), stderr.String())

@@ -27,8 +27,6 @@ package main
 
 import (
 	"context"
-	"io"
-	"os"
 
 	"github.com/b24events/b24events/examples/internal/oneportal"
 	"github.com/b24events/b24events/examples/internal/program"
@@ -38,14 +36,12 @@ const about = `offlinesync works the offline queue of one portal and appends the
 
 func main() { program.Main(run) }
 
-func run(
-	ctx context.Context, signals <-chan os.Signal, args []string, env func(string) (string, bool), stdout, stderr io.Writer,
-) int {
-	return oneportal.Run(ctx, "offlinesync", signals, stderr, func(ctx context.Context) error {
-		cfg, err := configure(args, env, stderr)
+func run(ctx context.Context, env program.Env) int {
+	return oneportal.Run(ctx, "offlinesync", env, func(ctx context.Context) error {
+		cfg, err := configure(env)
 		if err != nil {
 			return err
 		}
-		return work(ctx, cfg, stdout)
+		return work(ctx, cfg, env.Stdout)
 	})
 }

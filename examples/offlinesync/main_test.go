@@ -15,15 +15,7 @@ import (
 	"github.com/b24events/b24events/examples/internal/programtest"
 )
 
-// asProgram makes the test binary the program itself, for tests that need a real process.
-const asProgram = "OFFLINESYNC_TEST_PROGRAM"
-
-func TestMain(m *testing.M) {
-	if os.Getenv(asProgram) != "" {
-		main()
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { programtest.Main(m, main) }
 
 func once(t *testing.T, env programtest.Env) ([]map[string]any, string) {
 	t.Helper()

@@ -63,7 +63,7 @@ func TestRenewalWhoseResponseIsLost(t *testing.T) {
 		out := filepath.Join(t.TempDir(), "out.jsonl")
 		env = env.With("OUT", out, "EVENTS", worldEvents, "ONCE", "1")
 		once := func(env programtest.Env) error {
-			cfg, err := configure(nil, env.Lookup, io.Discard)
+			cfg, err := configure(env.Program())
 			require.NoError(t, err)
 			cfg.client = network.Client()
 			return work(t.Context(), cfg, io.Discard)

@@ -15,7 +15,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"time"
 
 	"github.com/b24events/b24events/examples/internal/program"
@@ -26,29 +25,27 @@ const limit = time.Minute
 
 func main() { program.Main(run) }
 
-func run(
-	ctx context.Context, signals <-chan os.Signal, args []string, _ func(string) (string, bool), stdout, stderr io.Writer,
-) int {
+func run(ctx context.Context, env program.Env) int {
 	flags := flag.NewFlagSet("quickstart", flag.ContinueOnError)
-	flags.SetOutput(stderr)
+	flags.SetOutput(env.Stderr)
 	format := flags.String("log-format", "text", "format of the log on stderr: text or json")
 	verbose := flags.Bool("v", false, "log what the packages do")
-	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+	if err := flags.Parse(env.Args); errors.Is(err, flag.ErrHelp) {
 		return 0
 	} else if err != nil {
 		return 2
 	}
-	log, err := logger(stderr, *format, *verbose)
+	log, err := logger(env.Stderr, *format, *verbose)
 	if err != nil || flags.NArg() > 0 {
-		_, _ = fmt.Fprintln(stderr, "quickstart: takes -v and -log-format text|json, and no arguments")
+		_, _ = fmt.Fprintln(env.Stderr, "quickstart: takes -v and -log-format text|json, and no arguments")
 		return 2
 	}
-	return program.Run(ctx, "quickstart", signals, stderr, func(showing, closing context.Context) error {
+	return program.Run(ctx, "quickstart", env, func(showing, closing context.Context) error {
 		timed, cancel := context.WithTimeout(showing, limit)
 		defer cancel()
-		err := show(timed, closing, stdout, log)
+		err := show(timed, closing, env.Stdout, log)
 		if showing.Err() != nil && !errors.As(err, new(*program.OutputError)) {
-			_, _ = fmt.Fprintln(stderr, "quickstart: stopped")
+			_, _ = fmt.Fprintln(env.Stderr, "quickstart: stopped")
 			return nil
 		}
 		return err

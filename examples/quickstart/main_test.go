@@ -7,7 +7,12 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/b24events/b24events/examples/internal/program"
+	"github.com/b24events/b24events/examples/internal/programtest"
 )
+
+func TestMain(m *testing.M) { programtest.Main(m, main) }
 
 // lines is what a run prints, figures that differ from run to run left open. The README explains
 // each of them.
@@ -27,7 +32,7 @@ var lines = []string{
 func TestRun(t *testing.T) {
 	t.Parallel()
 	var stdout, stderr bytes.Buffer
-	require.Zero(t, run(t.Context(), nil, nil, nil, &stdout, &stderr), stderr.String())
+	require.Zero(t, run(t.Context(), program.Env{Stdout: &stdout, Stderr: &stderr}), stderr.String())
 	require.Empty(t, stderr.String())
 	got := strings.Split(strings.TrimSuffix(stdout.String(), "\n"), "\n")
 	require.Len(t, got, len(lines))
@@ -39,7 +44,7 @@ func TestRun(t *testing.T) {
 func TestRunLogsNoSecret(t *testing.T) {
 	t.Parallel()
 	var stdout, stderr bytes.Buffer
-	require.Zero(t, run(t.Context(), nil, []string{"-v", "-log-format", "json"}, nil, &stdout, &stderr))
+	require.Zero(t, run(t.Context(), program.Env{Args: []string{"-v", "-log-format", "json"}, Stdout: &stdout, Stderr: &stderr}))
 	require.Contains(t, stderr.String(), `"level"`)
 	for _, secret := range []string{"quickstart-client-secret", "forged-access-token", "forged-refresh-token", "0000000000000000", "1111111111111111", "2222222222222222"} {
 		require.NotContains(t, stdout.String()+stderr.String(), secret)
@@ -60,7 +65,7 @@ func TestUsage(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var stdout, stderr bytes.Buffer
-			require.Equal(t, tc.code, run(t.Context(), nil, tc.args, nil, &stdout, &stderr))
+			require.Equal(t, tc.code, run(t.Context(), program.Env{Args: tc.args, Stdout: &stdout, Stderr: &stderr}))
 			require.Empty(t, stdout.String())
 			require.NotEmpty(t, stderr.String())
 		})
@@ -72,5 +77,5 @@ func TestInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	var stdout, stderr bytes.Buffer
-	require.Zero(t, run(ctx, nil, nil, nil, &stdout, &stderr))
+	require.Zero(t, run(ctx, program.Env{Stdout: &stdout, Stderr: &stderr}))
 }

@@ -59,7 +59,7 @@ func worker(file string) int {
 
 func work(file string) error {
 	ctx := context.Background()
-	cfg, err := configure(nil, os.LookupEnv, os.Stderr)
+	cfg, err := configure(program.Env{Getenv: os.LookupEnv, Stderr: os.Stderr})
 	if err != nil {
 		return err
 	}
@@ -176,7 +176,7 @@ func answers(t *testing.T, address, start string) {
 func dropQueue(t *testing.T, env programtest.Env) {
 	t.Helper()
 	ctx := context.Background()
-	cfg, err := configure(nil, env.Lookup, io.Discard)
+	cfg, err := configure(env.Program())
 	require.NoError(t, err)
 	s, err := openStorage(ctx, cfg)
 	require.NoError(t, err)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"io"
 	"log/slog"
 	"time"
 
@@ -45,8 +44,8 @@ var settings = append([]program.Setting{
 }, program.Application()...)
 
 // configure reads the settings. Errors name settings, never values.
-func configure(args []string, env func(string) (string, bool), stderr io.Writer) (config, error) {
-	v, err := program.Parse("receiver", about, settings, args, env, stderr)
+func configure(env program.Env) (config, error) {
+	v, err := program.Parse("receiver", about, settings, env)
 	if err != nil {
 		return config{}, err
 	}
@@ -69,7 +68,7 @@ func configure(args []string, env func(string) (string, bool), stderr io.Writer)
 	if cfg.key, err = keyOf(v); err != nil {
 		return config{}, err
 	}
-	if cfg.logger, err = v.Logger(stderr, slog.LevelInfo); err != nil {
+	if cfg.logger, err = v.Logger(env.Stderr, slog.LevelInfo); err != nil {
 		return config{}, err
 	}
 	return cfg, nil

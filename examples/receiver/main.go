@@ -31,36 +31,24 @@ package main
 
 import (
 	"context"
-	"io"
-	"os"
 
 	"github.com/b24events/b24events/examples/internal/program"
 )
 
 func main() { program.Main(run) }
 
-func run(
-	ctx context.Context, signals <-chan os.Signal, args []string, env func(string) (string, bool), stdout, stderr io.Writer,
-) int {
-	return program.Run(ctx, "receiver", signals, stderr, func(serving, draining context.Context) error {
-		if len(args) > 0 && args[0] == "parked" {
-			command, err := parseParked(args[1:])
-			if err != nil {
-				return err
-			}
-			cfg, err := configure(command.flags, env, stderr)
-			if err != nil {
-				return err
-			}
-			return command.run(serving, cfg, stdout)
+func run(ctx context.Context, env program.Env) int {
+	return program.Run(ctx, "receiver", env, func(serving, draining context.Context) error {
+		if len(env.Args) > 0 && env.Args[0] == "parked" {
+			return runParked(serving, env)
 		}
-		cfg, err := configure(args, env, stderr)
+		cfg, err := configure(env)
 		if err == nil {
 			err = cfg.check()
 		}
 		if err != nil {
 			return err
 		}
-		return serve(serving, draining, cfg, stdout)
+		return serve(serving, draining, cfg, env.Stdout)
 	})
 }

@@ -28,20 +28,14 @@ import (
 	"github.com/b24events/b24events/examples/internal/programtest"
 )
 
-// asProgram makes the test binary the program itself, for tests that need a real process.
-const asProgram = "RECEIVER_TEST_PROGRAM"
-
-// testWorker is what the binary is where processes can be killed.
+// testWorker makes the binary a worker. It is nil on systems that cannot kill processes.
 var testWorker func(file string) int
 
 func TestMain(m *testing.M) {
-	if os.Getenv(asProgram) != "" {
-		main()
-	}
 	if file := os.Getenv("RECEIVER_TEST_WORKER"); file != "" && testWorker != nil {
 		os.Exit(testWorker(file))
 	}
-	os.Exit(m.Run())
+	programtest.Main(m, main)
 }
 
 // process is a receiver that runs inside the test.
@@ -422,7 +416,7 @@ func TestUsage(t *testing.T) {
 func TestAFlagWins(t *testing.T) {
 	t.Parallel()
 	env := programtest.Env{"WORKERS": "3", "LISTEN": "127.0.0.1:1", "B24_APPLICATION_TOKEN": "the-token-of-the-tests"}
-	cfg, err := configure([]string{"-workers=5"}, env.Lookup, io.Discard)
+	cfg, err := configure(env.Program("-workers=5"))
 	require.NoError(t, err)
 	require.Equal(t, 5, cfg.workers)
 	require.Equal(t, "127.0.0.1:1", cfg.listen)

@@ -43,7 +43,21 @@ func parseParked(args []string) (parkedCommand, error) {
 	return c, nil
 }
 
-// run works on what was given up, beside a receiver that may be running.
+// runParked runs the command that follows the word parked.
+func runParked(ctx context.Context, env program.Env) error {
+	c, err := parseParked(env.Args[1:])
+	if err != nil {
+		return err
+	}
+	env.Args = c.flags
+	cfg, err := configure(env)
+	if err != nil {
+		return err
+	}
+	return c.run(ctx, cfg, env.Stdout)
+}
+
+// run lists, replays or discards parked deliveries, also beside a running receiver.
 func (c parkedCommand) run(ctx context.Context, cfg config, stdout io.Writer) error {
 	if cfg.queue == queueMemory {
 		return program.Usage("a queue in memory keeps nothing; set QUEUE=durable or QUEUE_URL, as for the receiver")

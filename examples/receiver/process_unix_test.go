@@ -34,7 +34,7 @@ type realProcess struct {
 
 func startReal(t *testing.T, c programtest.ExecConfig, env ...string) *realProcess {
 	t.Helper()
-	c.Env = c.Env.With(asProgram, "1", "LISTEN", "127.0.0.1:0", "LOG_FORMAT", "json", "B24_APPLICATION_TOKEN", fixedToken).With(env...)
+	c.Env = c.Env.With("LISTEN", "127.0.0.1:0", "LOG_FORMAT", "json", "B24_APPLICATION_TOKEN", fixedToken).With(env...)
 	p := &realProcess{Exec: programtest.StartExec(t, c)}
 	p.web = &process{Process: &programtest.Process{Stdout: p.Stdout, Stderr: p.Stderr}}
 	p.web.ready(t)

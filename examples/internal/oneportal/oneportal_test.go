@@ -5,7 +5,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -32,7 +31,9 @@ func TestSettings(t *testing.T) {
 	t.Parallel()
 	own := []program.Setting{{Flag: "events", Env: "EVENTS", Usage: "events"}}
 	var help strings.Builder
-	_, err := oneportal.Parse("program", "about it", own, []string{"-h"}, programtest.Env{}.Lookup, &help)
+	env := programtest.Env{}.Program("-h")
+	env.Stderr = &help
+	_, err := oneportal.Parse("program", "about it", own, env)
 	require.ErrorIs(t, err, flag.ErrHelp)
 	for _, variable := range []string{"[EVENTS]", "[B24_CLIENT_ID]", "[B24_REFRESH_TOKEN]", "[LOG_FORMAT]"} {
 		require.Contains(t, help.String(), variable)
@@ -66,7 +67,7 @@ func open(t *testing.T, env programtest.Env) (*oneportal.Portal, error) {
 // openThrough is open with a client for HTTP.
 func openThrough(t *testing.T, env programtest.Env, client *http.Client) (*oneportal.Portal, error) {
 	t.Helper()
-	v, err := oneportal.Parse("program", "", nil, nil, env.Lookup, io.Discard)
+	v, err := oneportal.Parse("program", "", nil, env.Program())
 	require.NoError(t, err)
 	p, err := oneportal.Open(t.Context(), v, programtest.Silent(), client)
 	if err == nil {
@@ -265,7 +266,7 @@ func TestNamesWhatFailed(t *testing.T) {
 		})
 	}
 	var stderr strings.Builder
-	require.Equal(t, 1, oneportal.Run(t.Context(), "p", nil, &stderr, func(context.Context) error { return syscall.EMFILE }))
+	require.Equal(t, 1, oneportal.Run(t.Context(), "p", program.Env{Stderr: &stderr}, func(context.Context) error { return syscall.EMFILE }))
 	require.Contains(t, stderr.String(), "ulimit -n")
 }
 
@@ -292,7 +293,7 @@ func TestRun(t *testing.T) {
 			release := make(chan struct{})
 			defer close(release)
 			var stderr strings.Builder
-			code := oneportal.Run(t.Context(), "p", signals, &stderr, func(ctx context.Context) error {
+			code := oneportal.Run(t.Context(), "p", program.Env{Signals: signals, Stderr: &stderr}, func(ctx context.Context) error {
 				switch tc.signals {
 				case 1:
 					<-ctx.Done()

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 
 	"github.com/b24events/b24events/examples/internal/program"
 	"github.com/b24events/b24events/oauth"
@@ -14,8 +12,8 @@ import (
 
 // Run is [program.Run] of work that the first signal stops in order. The second one does not wait
 // for that.
-func Run(ctx context.Context, name string, signals <-chan os.Signal, stderr io.Writer, work func(context.Context) error) int {
-	return program.Run(ctx, name, signals, stderr, func(working, draining context.Context) error {
+func Run(ctx context.Context, name string, env program.Env, work func(context.Context) error) int {
+	return program.Run(ctx, name, env, func(working, draining context.Context) error {
 		ended := make(chan error, 1)
 		go func() { ended <- work(working) }()
 		select {

@@ -1,7 +1,6 @@
 package oneportal
 
 import (
-	"io"
 	"slices"
 	"strings"
 
@@ -19,8 +18,8 @@ var shared = []program.Setting{
 }
 
 // Parse is [program.Parse] of a program's own settings and those that [Open] reads.
-func Parse(name, about string, own []program.Setting, args []string, env func(string) (string, bool), stderr io.Writer) (program.Values, error) {
-	return program.Parse(name, about, slices.Concat(own, program.Application(), shared), args, env, stderr)
+func Parse(name, about string, own []program.Setting, env program.Env) (program.Values, error) {
+	return program.Parse(name, about, slices.Concat(own, program.Application(), shared), env)
 }
 
 // OfflineBindings are the bindings of the events that the setting events names, to the offline

@@ -31,7 +31,9 @@ var settings = append([]program.Setting{
 
 func parse(env programtest.Env, args ...string) (program.Values, string, error) {
 	var help strings.Builder
-	v, err := program.Parse("program", "about it", settings, args, env.Lookup, &help)
+	process := env.Program(args...)
+	process.Stderr = &help
+	v, err := program.Parse("program", "about it", settings, process)
 	return v, help.String(), err
 }
 
@@ -157,7 +159,7 @@ func TestRun(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var stderr strings.Builder
-			code := program.Run(t.Context(), "p", nil, &stderr, func(context.Context, context.Context) error { return tc.err })
+			code := program.Run(t.Context(), "p", program.Env{Stderr: &stderr}, func(context.Context, context.Context) error { return tc.err })
 			require.Equal(t, tc.code, code)
 			require.Equal(t, tc.text, stderr.String())
 		})
@@ -172,7 +174,7 @@ func TestSignals(t *testing.T) {
 			signals := make(chan os.Signal)
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			code := program.Run(ctx, "p", signals, io.Discard, func(working, draining context.Context) error {
+			code := program.Run(ctx, "p", program.Env{Signals: signals, Stderr: io.Discard}, func(working, draining context.Context) error {
 				if signalled {
 					signals <- os.Interrupt
 				} else {

@@ -13,8 +13,17 @@ import (
 	"time"
 )
 
+// Env is what a program gets from its process. Tests make one of their own.
+type Env struct {
+	Args           []string // without the program's name
+	Getenv         func(name string) (value string, ok bool)
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+	Signals        <-chan os.Signal // those that stop it; see [Run]
+}
+
 // Func is a program without its process. It returns the exit code.
-type Func func(ctx context.Context, signals <-chan os.Signal, args []string, env func(string) (string, bool), stdout, stderr io.Writer) int
+type Func func(ctx context.Context, env Env) int
 
 // lastGrace is how long a program may take after the second signal.
 const lastGrace = 5 * time.Second
@@ -51,7 +60,9 @@ func Main(run Func) {
 		<-time.After(lastGrace)
 		exitStuck()
 	}()
-	os.Exit(run(context.Background(), signals, os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr))
+	os.Exit(run(context.Background(), Env{
+		Args: os.Args[1:], Getenv: os.LookupEnv, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Signals: signals,
+	}))
 }
 
 // forward hands on the first signal, and the second one to stop. It returns after that.
@@ -91,9 +102,7 @@ func exitStuck() {
 // [UsageError]. The first signal, or the end of ctx, ends working: work then finishes what it has
 // accepted. The second signal ends draining: work then finishes nothing more. An error is printed
 // in one line; see [OneLine].
-func Run(
-	ctx context.Context, program string, signals <-chan os.Signal, stderr io.Writer, work func(working, draining context.Context) error,
-) int {
+func Run(ctx context.Context, program string, env Env, work func(working, draining context.Context) error) int {
 	working, stop := context.WithCancel(ctx)
 	defer stop()
 	draining, cut := context.WithCancel(context.WithoutCancel(ctx))
@@ -103,7 +112,7 @@ func Run(
 	go func() {
 		for _, next := range []func(){stop, cut} {
 			select {
-			case <-signals:
+			case <-env.Signals:
 				next()
 			case <-ended:
 				return
@@ -114,7 +123,7 @@ func Run(
 	if err == nil || errors.Is(err, flag.ErrHelp) {
 		return 0
 	}
-	_, _ = fmt.Fprintf(stderr, "%s: %s\n", program, OneLine(err.Error()))
+	_, _ = fmt.Fprintf(env.Stderr, "%s: %s\n", program, OneLine(err.Error()))
 	if errors.As(err, new(*UsageError)) {
 		return 2
 	}

@@ -31,7 +31,7 @@ func Usage(format string, args ...any) error { return &UsageError{fmt.Errorf(for
 // Parse reads a program's settings, and log-format: a flag wins over its variable, an empty
 // variable counts as none. For -h it prints help to stderr and returns [flag.ErrHelp]; other errors
 // are a [UsageError].
-func Parse(program, about string, settings []Setting, args []string, env func(string) (string, bool), stderr io.Writer) (Values, error) {
+func Parse(program, about string, settings []Setting, env Env) (Values, error) {
 	all := slices.Concat(settings, []Setting{{Flag: "log-format", Env: "LOG_FORMAT", Fallback: "text", Usage: "text or json"}})
 	flags := flag.NewFlagSet(program, flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // whoever calls prints the error, in one line
@@ -53,10 +53,10 @@ func Parse(program, about string, settings []Setting, args []string, env func(st
 			flags.Func(s.Flag, usage, set)
 		}
 	}
-	switch err := flags.Parse(args); {
+	switch err := flags.Parse(env.Args); {
 	case errors.Is(err, flag.ErrHelp):
-		flags.SetOutput(stderr)
-		_, _ = fmt.Fprintf(stderr, "%s\n\nusage: %s [flags]; each flag has a variable, named in brackets; a flag wins\n", about, program)
+		flags.SetOutput(env.Stderr)
+		_, _ = fmt.Fprintf(env.Stderr, "%s\n\nusage: %s [flags]; each flag has a variable, named in brackets; a flag wins\n", about, program)
 		flags.PrintDefaults()
 		return nil, err
 	case err != nil:
@@ -65,7 +65,7 @@ func Parse(program, about string, settings []Setting, args []string, env func(st
 		return nil, Usage("it takes flags only; see -h")
 	}
 	for _, s := range all {
-		if v, ok := env(s.Env); ok && v != "" && !given[s.Flag] {
+		if v, ok := env.Getenv(s.Env); ok && v != "" && !given[s.Flag] {
 			values[s.Flag] = v
 		}
 		values[s.Flag] = strings.TrimSpace(values[s.Flag])

@@ -5,10 +5,23 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 )
+
+// AsProgram is the variable that makes a test binary the program itself; see [Main].
+const AsProgram = "EXAMPLE_TEST_PROGRAM"
+
+// Main is for the TestMain of a program: it runs the tests or, in a process that [StartExec] has
+// started, the program.
+func Main(m *testing.M, program func()) {
+	if os.Getenv(AsProgram) != "" {
+		program()
+	}
+	os.Exit(m.Run())
+}
 
 // Exec is a program in a process of its own.
 type Exec struct {
@@ -21,11 +34,11 @@ type Exec struct {
 // ExecConfig describes a process.
 type ExecConfig struct {
 	Command       []string // and its arguments; empty: the test binary
-	Env           Env      // all of it
+	Env           Env      // all of it, besides AsProgram
 	Stdin, Stdout *os.File // nil: the null device, and [Exec.Stdout]
 }
 
-// StartExec starts a process. It is killed at the end of the test if it still runs.
+// StartExec starts a process, in which [Main] runs the program. It is killed at the end of the test if it still runs.
 func StartExec(tb testing.TB, c ExecConfig) *Exec {
 	tb.Helper()
 	// A process that has a handler hands on the default, also when the test itself runs after nohup.
@@ -37,7 +50,7 @@ func StartExec(tb testing.TB, c ExecConfig) *Exec {
 	}
 	e := &Exec{Stdout: &Output{}, Stderr: &Output{}, ended: make(chan struct{})}
 	e.cmd = exec.CommandContext(tb.Context(), c.Command[0], c.Command[1:]...) //nolint:gosec // the test names the program
-	e.cmd.Env = c.Env.Strings()
+	e.cmd.Env = c.Env.With(AsProgram, "1").Strings()
 	e.cmd.Stdout, e.cmd.Stderr = e.Stdout, e.Stderr
 	if c.Stdin != nil {
 		e.cmd.Stdin = c.Stdin
@@ -95,6 +108,33 @@ func (e *Exec) Await(tb testing.TB, condition func() bool) {
 			tb.Fatalf("it has ended with %d: %s", e.cmd.ProcessState.ExitCode(), e.Stderr)
 		case <-patience.C:
 			tb.Fatalf("it does not come that far: %s", e.Stderr)
+		}
+	}
+}
+
+// AwaitLog waits until the log on stderr holds a text. It fails the test if the process ends before
+// that.
+func (e *Exec) AwaitLog(tb testing.TB, text string) {
+	tb.Helper()
+	e.Await(tb, func() bool { return strings.Contains(e.Stderr.String(), text) })
+}
+
+// EndsWithoutOutput expects that the program ends with 1 because stdout cannot be written, for a
+// cause that [BrokenOutputs] names, and that it says so in its last line. Lines before that one are
+// its log, in JSON.
+func (e *Exec) EndsWithoutOutput(tb testing.TB, program, cause string) {
+	tb.Helper()
+	if code := e.Wait(tb); code != 1 {
+		tb.Errorf("exit code %d instead of 1: %s", code, e.Stderr)
+	}
+	want := program + ": writing to stdout: write /dev/stdout: " + cause + "\n"
+	log, found := strings.CutSuffix(e.Stderr.String(), want)
+	if !found {
+		tb.Errorf("the last line is not %q: %s", want, e.Stderr)
+	}
+	for line := range strings.Lines(log) {
+		if !strings.HasPrefix(line, "{") {
+			tb.Errorf("a line before the last one is no log: %s", line)
 		}
 	}
 }

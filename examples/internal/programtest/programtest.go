@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"log/slog"
 	"maps"
 	"os"
@@ -40,6 +41,12 @@ func (e Env) With(pairs ...string) Env {
 func (e Env) Lookup(name string) (string, bool) {
 	v, ok := e[name]
 	return v, ok
+}
+
+// Program returns what a program gets from its process: these variables and args. It prints nothing
+// and gets no signals; set the other fields if it should.
+func (e Env) Program(args ...string) program.Env {
+	return program.Env{Args: args, Getenv: e.Lookup, Stdin: strings.NewReader(""), Stdout: io.Discard, Stderr: io.Discard}
 }
 
 // Strings is the environment as package os/exec takes it.
@@ -138,13 +145,13 @@ type Process struct {
 	exited chan int
 }
 
-// Start starts a program. It is stopped at the end of the test where it still runs.
+// Start starts a program. It is stopped at the end of the test if it still runs.
 func Start(tb testing.TB, run program.Func, env Env, args ...string) *Process {
 	tb.Helper()
 	p := &Process{Signals: make(chan os.Signal, 2), Stdout: &Output{}, Stderr: &Output{}, exited: make(chan int, 1)}
-	go func() {
-		p.exited <- run(context.Background(), p.Signals, args, env.Lookup, p.Stdout, p.Stderr)
-	}()
+	process := env.Program(args...)
+	process.Stdout, process.Stderr, process.Signals = p.Stdout, p.Stderr, p.Signals
+	go func() { p.exited <- run(context.Background(), process) }()
 	tb.Cleanup(func() {
 		if p.exited != nil {
 			p.Stop(tb)

@@ -10,8 +10,8 @@ import (
 )
 
 // EndsOnSignals runs a program once for each way in which a signal can reach it, as package program
-// documents them, and expects the exit code. start gets the configuration to complete, and returns
-// when the program is ready.
+// documents them, and expects the exit code. start completes the configuration, starts the program,
+// and returns when it is ready.
 func EndsOnSignals(t *testing.T, code int, start func(t *testing.T, c ExecConfig) *Exec) {
 	t.Helper()
 	nohup := []string{"/bin/sh", "-c", `trap "" HUP; exec "$0"`, os.Args[0]}
@@ -44,7 +44,7 @@ func EndsOnSignals(t *testing.T, code int, start func(t *testing.T, c ExecConfig
 	}
 }
 
-// BrokenOutputs are outputs that cannot be written, by what the error of a write says.
+// BrokenOutputs are outputs that cannot be written. The key is the text of the error of a write.
 func BrokenOutputs(tb testing.TB) map[string]*os.File {
 	tb.Helper()
 	read, write, err := os.Pipe()
