@@ -10,31 +10,27 @@ import (
 	"github.com/b24events/b24events/webhook"
 )
 
-// moveAtOnce is how many archived records one transaction replays or discards. Commits come in
+// moveAtOnce is how many archived records one transaction replays or discards. Commits run in
 // between.
 const moveAtOnce = 256
 
-// Replay implements [webhook.Store]. Records of one call keep the order in which they came at
-// first. If it fails in the middle, it returns how many were moved. Errors are those of
+// Replay implements [webhook.Store]. Records of one call keep the order in which they were first
+// stored. If it fails in the middle, it returns how many were replayed. Errors are those of
 // [Store.Commit].
 func (s *Store) Replay(ctx context.Context, ids ...string) (int, error) {
-	return s.move(ctx, "replay", ids, func(ctx context.Context, w *writer, j *job, ids string) (int, error) {
-		return w.replay(ctx, j, ids)
-	})
+	return s.move(ctx, "replay", ids, (*writer).replay)
 }
 
 // Discard implements [webhook.Store]. If it fails in the middle, it returns how many were deleted.
 // Errors are those of [Store.Commit].
 func (s *Store) Discard(ctx context.Context, ids ...string) (int, error) {
-	return s.move(ctx, "discard", ids, func(ctx context.Context, w *writer, j *job, ids string) (int, error) {
-		return w.discard(ctx, j, ids)
-	})
+	return s.move(ctx, "discard", ids, (*writer).discard)
 }
 
-// mover does something with a list of archived records, and returns with how many.
-type mover func(ctx context.Context, w *writer, j *job, ids string) (int, error)
+// mover replays or discards archived records, whose IDs are a JSON array, and returns how many.
+type mover func(w *writer, ctx context.Context, j *job, ids string) (int, error)
 
-// move lets the writer do something with archived records, some at a time, the oldest first.
+// move lets the writer replay or discard archived records, some at a time, the oldest first.
 func (s *Store) move(ctx context.Context, op string, ids []string, run mover) (int, error) {
 	if err := s.usable(ctx, op); err != nil {
 		return 0, err
@@ -44,9 +40,9 @@ func (s *Store) move(ctx context.Context, op string, ids []string, run mover) (i
 	moved := 0
 	for some := range slices.Chunk(slices.Compact(ids), moveAtOnce) {
 		list, _ := jsonIDs(some)
-		n := make(chan int, 1) // the writer may be later than the end of ctx
+		n := make(chan int, 1) // buffered, because the writer may finish after ctx has ended
 		err := s.do(ctx, op, func(ctx context.Context, w *writer, j *job) error {
-			count, err := run(ctx, w, j, list)
+			count, err := run(w, ctx, j, list)
 			n <- count
 			return err
 		})
@@ -58,8 +54,8 @@ func (s *Store) move(ctx context.Context, op string, ids []string, run mover) (i
 	return moved, nil
 }
 
-// archived counts the archived records of a list, by state. The result is what their removal
-// changes.
+// archived counts the archived records of a list by state. The result is the change of the counters
+// when they are removed.
 func (w *writer) archived(ctx context.Context, ids string) (changes, error) {
 	var c changes
 	err := w.c.rows(ctx, func(row []driver.Value) error {
@@ -126,7 +122,7 @@ const (
 	purgeAtOnce = 200
 	purgePause  = time.Minute           // the longest time between two purges
 	purgeSoon   = 20 * time.Millisecond // if there is more to delete
-	purgeShare  = 10                    // of the time that records are kept, to wait between two
+	purgeShare  = 10                    // the part of the time that records are kept, to wait between two
 )
 
 // purge deletes some of the records that were kept long enough, and returns when to do it again.
@@ -135,7 +131,7 @@ func (w *writer) purge(ctx context.Context) time.Duration {
 	if w.down != nil || w.s.kept.Load() == 0 {
 		return pause
 	}
-	j := &job{} // nobody waits for it
+	j := &job{} // no method waits for it
 	var n int64
 	err := w.transact(ctx, "purge", j, func() (err error) {
 		n, err = w.c.change(ctx, sqlPurge, int64(webhook.StateDone), int64(purgeAtOnce), micros(time.Now().Add(-w.s.keep)))
@@ -143,7 +139,7 @@ func (w *writer) purge(ctx context.Context) time.Duration {
 	})
 	if err != nil {
 		w.note(err)
-		return pause // it is only late
+		return pause // it is only delayed
 	}
 	w.wrote(int(n) * pageBytes)
 	w.s.moved(changes{kept: -n})

@@ -16,8 +16,9 @@ const MaxDataBytes = 32 << 20
 func (s *Store) Partitions() int { return 1 }
 
 // Commit implements [webhook.Store]. An error matches [webhook.ErrQueueFull], [ErrDiskFull],
-// [ErrDown], [ErrDamaged], [ErrClosed], [ErrConfig] or the error of ctx, or the file is locked by
-// another program. If there is no room for add, its marks are applied all the same.
+// [ErrDown], [ErrDamaged], [ErrClosed], [ErrConfig] or the error of ctx. Any other error means that
+// another program has locked the file. If there is no room for add, the marks are applied
+// nevertheless.
 func (s *Store) Commit(ctx context.Context, add []*webhook.Record, marks []webhook.Mark) error {
 	if s.archive {
 		return errArchiveOnly
@@ -26,7 +27,7 @@ func (s *Store) Commit(ctx context.Context, add []*webhook.Record, marks []webho
 	if err != nil {
 		return err
 	}
-	// The slices are the caller's again when ctx ends, and the writer may still be at work then.
+	// When ctx ends, the slices belong to the caller again, but the writer may still be using them.
 	settling := sortMarks(marks)
 	if len(stored) == 0 && settling.empty() {
 		return s.usable(ctx, "commit")
@@ -34,7 +35,7 @@ func (s *Store) Commit(ctx context.Context, add []*webhook.Record, marks []webho
 	return s.do(ctx, "commit", func(ctx context.Context, w *writer, j *job) error { return w.commit(ctx, j, stored, settling) })
 }
 
-// storable rejects records that the file cannot hold and returns the others, in a slice of its own.
+// storable rejects records that the file cannot hold, and returns the others in a new slice.
 func storable(add []*webhook.Record) ([]*webhook.Record, error) {
 	stored := make([]*webhook.Record, 0, len(add))
 	for _, r := range add {
@@ -52,9 +53,9 @@ func storable(add []*webhook.Record) ([]*webhook.Record, error) {
 	return stored, nil
 }
 
-// settling is marks in the order in which they are applied: counters, then records that are parked,
-// then records that are done. That is the order of the marks, as long as none is both parked and
-// done.
+// settling holds marks in the order in which they are applied: first counters, then parked records,
+// then done records. The result is that of the marks in their own order, as long as none is both
+// parked and done.
 type settling struct {
 	counted []numbered
 	parked  []numbered
@@ -78,7 +79,7 @@ func sortMarks(marks []webhook.Mark) settling {
 		case webhook.StateDone:
 			s.done = append(s.done, id)
 		case webhook.StateParked:
-			if !slices.Contains(s.done, id) { // else it was done before
+			if !slices.Contains(s.done, id) { // an earlier mark wins
 				s.parked = append(s.parked, numbered{id, *m})
 			}
 		case webhook.StatePending:
@@ -91,7 +92,7 @@ func sortMarks(marks []webhook.Mark) settling {
 
 func (s *settling) empty() bool { return len(s.counted)+len(s.parked)+len(s.done) == 0 }
 
-// changes is how many records a transaction moves.
+// changes counts the records that a transaction adds and removes.
 type changes struct{ pending, parked, kept int64 }
 
 func (w *writer) commit(ctx context.Context, j *job, add []*webhook.Record, settling settling) error {
@@ -133,7 +134,7 @@ func (w *writer) commit(ctx context.Context, j *job, add []*webhook.Record, sett
 	return nil
 }
 
-// recordBytes is what a record takes beside its Data, about.
+// recordBytes is about what a record needs besides its Data.
 const recordBytes = 80
 
 func (s *Store) moved(c changes) {
@@ -142,17 +143,17 @@ func (s *Store) moved(c changes) {
 	s.kept.Add(c.kept)
 }
 
-// maxRows is how many records one statement stores.
+// maxRows is the most records that one statement stores.
 const (
 	maxRowsLog = 6
 	maxRows    = 1 << maxRowsLog
 )
 
-// insert stores records, in their order, and returns the ID of the last one. The IDs of the others
-// go down from it, because nobody else writes in the transaction.
+// insert stores records in order, and returns the ID of the last one. The IDs are consecutive,
+// because no other connection writes during the transaction.
 func (w *writer) insert(ctx context.Context, add []*webhook.Record) (last int64, err error) {
 	for len(add) > 0 {
-		rows := min(maxRows, 1<<(bits.Len(uint(len(add)))-1)) // powers of two are few statements to prepare
+		rows := min(maxRows, 1<<(bits.Len(uint(len(add)))-1)) // a power of two, so that there are few statements to prepare
 		for i, r := range add[:rows] {
 			v := w.values[4*i : 4*i+4]
 			v[0], v[1], v[2], v[3] = r.Name, r.MemberID, micros(r.Received), r.Data
@@ -169,7 +170,7 @@ func (w *writer) insert(ctx context.Context, add []*webhook.Record) (last int64,
 	return last, nil
 }
 
-// insertRows is the statement that stores so many records, a power of two.
+// insertRows returns the statement that stores a number of records, which is a power of two.
 func (w *writer) insertRows(rows int) string {
 	statement := &w.inserts[bits.TrailingZeros(uint(rows))]
 	if *statement == "" {
@@ -178,7 +179,7 @@ func (w *writer) insertRows(rows int) string {
 	return *statement
 }
 
-// settle applies marks. What is not pending any more is not there to be changed.
+// settle applies marks. Those of records that are not pending change nothing.
 func (w *writer) settle(ctx context.Context, marks settling, moved *changes) error {
 	for _, m := range marks.counted {
 		if _, err := w.c.exec(ctx, sqlCount, int64(m.mark.Attempts), int64(m.mark.Interrupted), dueMicros(m.mark.Due), m.mark.Err, m.id); err != nil {
@@ -213,13 +214,14 @@ func (w *writer) settle(ctx context.Context, marks settling, moved *changes) err
 	return nil
 }
 
-// now is the time of settling. It never goes back, so the order of settling is the order in time.
+// now returns the time of settling. It never goes backward, so records that were settled later
+// never have earlier times.
 func (w *writer) now() int64 {
 	w.settled = max(w.settled, micros(time.Now()))
 	return w.settled
 }
 
-// ranges yields the runs of numbers that follow each other.
+// ranges yields the runs of consecutive numbers.
 func ranges(sorted []int64) func(func(first, last int64) bool) {
 	return func(yield func(first, last int64) bool) {
 		for i := 0; i < len(sorted); {
@@ -234,7 +236,7 @@ func ranges(sorted []int64) func(func(first, last int64) bool) {
 	}
 }
 
-// publish tells the Feeds what a transaction has changed, and the records their IDs.
+// publish passes the changes of a transaction to the Feeds, and gives the records their IDs.
 func (w *writer) publish(j *job, marks settling, add []*webhook.Record, last int64) {
 	s := w.s
 	s.mu.Lock()
@@ -264,7 +266,7 @@ func (w *writer) publish(j *job, marks settling, add []*webhook.Record, last int
 	s.wakeFeedsLocked()
 }
 
-// wakeFeedsLocked wakes the Feeds that wait. It needs mu.
+// wakeFeedsLocked wakes the waiting Feeds. s.mu must be held.
 func (s *Store) wakeFeedsLocked() {
 	if s.wake != nil {
 		close(s.wake)

@@ -15,8 +15,8 @@
 //
 // # What survives
 //
-// Commit returns when the disk has what it stores, so a delivery that was answered with 200 is
-// there after this:
+// Commit returns once the disk has what it stores. So a delivery that was answered with 200 is
+// still there after this:
 //
 //	                                         Full (the default)  Normal
 //	the process ends, crashes or is killed   yes                 yes
@@ -26,22 +26,22 @@
 //	the disk loses what it reported written  no                  no
 //	the disk itself is lost                  no                  no
 //
-// See [WithSynchronous]. With Normal, the IDs of records that a loss of power took may come back
-// for others. A disk with a volatile cache that ignores flushes, as some cheap ones and some
-// virtual machines have, loses what it reported written.
+// See [WithSynchronous]. With Normal, later records may get the IDs of records that a power failure
+// lost. A disk with a volatile cache that ignores flushes, as some cheap ones and some virtual
+// machines have, loses what it reported written.
 //
-// A Commit that failed may have stored its records all the same: a delivery that was answered with
-// 503 may be handled.
+// A failed Commit may still have stored its records, so a delivery that was answered with 503 may
+// be handled.
 //
 // # Errors of the disk
 //
-// After an error of the disk nobody knows what it holds: the system does not write again what it
-// could not write, and does not report it a second time. So the Store stops. Every Commit returns
-// [ErrDown] until the program closes the Store and opens it again, which reads what the disk really
-// has. What is stored can still be read meanwhile.
+// After a disk error, the contents of the disk are unknown: the system does not retry a failed
+// write, and does not report it a second time. So the Store stops. Every Commit returns [ErrDown]
+// until the program closes the Store and opens it again, which reads what the disk really has.
+// Stored records can be read meanwhile.
 //
-// A full disk is no such error. Commits fail with [ErrDiskFull], and succeed when there is room.
-// [WithMaxPending] sets a bound before that. A damaged file gives [ErrDamaged].
+// A full disk does not stop the Store. Commits fail with [ErrDiskFull], and succeed when there is
+// room. [WithMaxPending] sets a bound before that. A damaged file gives [ErrDamaged].
 //
 // # The file
 //
@@ -51,17 +51,17 @@
 // belong together: move both, or close the Store before. Copy the file with VACUUM INTO or .backup
 // of the sqlite3 shell, never with cp while it is open.
 //
-// The process must not open the file by other means than this package, not even to read it: when it
-// closes it, Unix releases the locks of SQLite.
+// The process must open the file through this package only, even to read it: when a process closes
+// any descriptor of the file, Unix releases the locks that SQLite holds on it.
 //
 // The files have mode 0600. They hold the bodies of deliveries; the Handler cuts tokens from them,
-// or encrypts them. What is deleted is overwritten with zeros in the file (PRAGMA secure_delete).
-// Copies of it stay in the log until the log is written over, which begins anew every few MB, or
-// removed, when the Store is closed. No program can promise what the disk itself keeps of old
+// or encrypts them. SQLite overwrites deleted data with zeros in the file (PRAGMA secure_delete).
+// Copies stay in the log until SQLite overwrites it, which it does every few MB, or removes it,
+// which it does when the Store is closed. No program can control what the disk itself keeps of old
 // blocks.
 //
-// The file does not shrink when records are deleted; later ones use the room. To shrink it, close
-// the Store and run VACUUM in the sqlite3 shell.
+// The file does not shrink when records are deleted; later records reuse the space. To shrink it,
+// close the Store and run VACUUM in the sqlite3 shell.
 //
 // # Tables
 //
@@ -70,8 +70,9 @@
 //	SELECT id, name, member_id, attempts, err FROM pending ORDER BY id;
 //	SELECT id, name, member_id, err, datetime(settled / 1000000, 'unixepoch') FROM archive WHERE state = 2;
 //
-// Times are microseconds since 1970. A program that writes, or locks the file for more than five
-// seconds, makes Commits fail. One that reads in a transaction for long makes the log grow.
+// Times are microseconds since 1970. Commits fail while another program writes to the file, or
+// locks it, for more than five seconds. The log grows while another program keeps a read
+// transaction open.
 //
 // The header of the file has the application ID 0x62323471 and the version of the tables. Open
 // refuses a file of another program or of a newer version with [ErrForeign], and changes nothing in
@@ -79,9 +80,10 @@
 //
 // # Speed
 //
-// A Commit is one transaction and one sync of the disk, whatever it stores and settles. So the sync
-// decides how long a delivery waits, and the size of the groups how many a second there are.
-// Records that the Handler keeps up with are passed on in memory and not read again.
+// A Commit is one transaction and one sync of the disk, no matter how many records it stores and
+// settles. So the sync decides how long a delivery waits, and the size of the groups decides how
+// many there are per second. As long as the Handler keeps up, it gets records from memory, and the
+// Store does not read them from the file.
 //
 // On Linux and other systems with fdatasync, a program may call sqlite.Fdatasync(true) of
 // modernc.org/sqlite, which makes syncs cheaper and just as safe. It affects all databases of the
@@ -89,11 +91,11 @@
 //
 // # Errors
 //
-//	ErrConfig       Open and all methods: arguments or options that make no sense
+//	ErrConfig       Open and all methods: invalid arguments or options
 //	ErrLocked       Open: another process has the queue open
-//	ErrForeign      Open: the file is another program's, or a newer version's
+//	ErrForeign      Open: another program or a newer version made the file
 //	ErrDamaged      all but Close: the file is damaged
-//	ErrDown         Commit, Replay, Discard: the disk failed before
+//	ErrDown         Commit, Replay, Discard: the disk failed earlier
 //	ErrDiskFull     Commit, Replay, Discard: there is no room on the disk
 //	ErrNotArchived  List: the record to list after is gone
 //	ErrClosed       all but Open and Close: the Store was closed

@@ -14,8 +14,7 @@ import (
 	"modernc.org/sqlite"
 )
 
-// engine is a driver of SQLite, and the file that it opens. Tests use another driver with the same
-// statements.
+// engine is a SQLite driver for one file. Tests use another driver with the same statements.
 type engine struct {
 	driver.Connector
 	code func(error) int // the extended result code of an error, or 0
@@ -37,7 +36,7 @@ func moderncCode(err error) int {
 	return 0
 }
 
-// uri is the name of a file for SQLite, with what means something in a URI escaped.
+// uri returns the URI by which SQLite opens a file.
 func uri(path string) string {
 	path = filepath.ToSlash(path)
 	if !strings.HasPrefix(path, "/") {
@@ -46,7 +45,7 @@ func uri(path string) string {
 	return (&url.URL{Scheme: "file", Path: path}).String()
 }
 
-// readers is the pool of the connections that read.
+// readers returns the pool of connections for reading.
 func (e engine) readers() *sql.DB {
 	db := sql.OpenDB(readConnector{e})
 	db.SetMaxOpenConns(maxReaders)
@@ -72,16 +71,16 @@ func (r readConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	return c.Conn, nil
 }
 
-// conn is one connection without the pool of database/sql. It is for one goroutine. The contexts of
-// its methods end a statement; one that cannot end costs less, because the driver starts a
-// goroutine for each statement to watch the others.
+// conn is one connection without the pool of database/sql. It is for one goroutine. The end of a
+// method's context interrupts the statement. A context that cannot end is cheaper: for others the
+// driver starts a goroutine per statement.
 type conn struct {
 	driver.Conn
 	statements map[string]statement
 	args       []driver.NamedValue
 }
 
-// statement is what both drivers have.
+// statement is implemented by the statements of both drivers.
 type statement interface {
 	driver.Stmt
 	driver.StmtExecContext
@@ -108,7 +107,7 @@ func (c *conn) close() error {
 	return errors.Join(err, c.Close())
 }
 
-// prepare returns a statement, which is prepared once.
+// prepare returns a prepared statement, which it keeps for later calls.
 func (c *conn) prepare(query string) (statement, error) {
 	if s, ok := c.statements[query]; ok {
 		return s, nil
@@ -162,7 +161,7 @@ func (c *conn) change(ctx context.Context, query string, args ...driver.Value) (
 	return result.RowsAffected()
 }
 
-// run executes a statement once, whether or not it returns rows.
+// run executes a statement that is needed once only. It may return rows.
 func (c *conn) run(ctx context.Context, query string) error {
 	s, err := c.prepareOnce(query)
 	if err != nil {
@@ -208,7 +207,7 @@ func (c *conn) number(ctx context.Context, query string) (int64, error) {
 	return n, err
 }
 
-// toInt is the number in a column that holds nothing else.
+// toInt returns the value of a column that holds only integers.
 func toInt(v driver.Value) int64 {
 	n, _ := v.(int64)
 	return n

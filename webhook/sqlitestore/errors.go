@@ -13,31 +13,31 @@ type Error string
 func (e Error) Error() string { return string(e) }
 
 const (
-	// ErrConfig means that Open or a method was given arguments or options that make no sense.
+	// ErrConfig means that an argument or option of Open or a method is invalid.
 	ErrConfig Error = "sqlitestore: invalid configuration"
 	// ErrLocked means that another process, or another Store of this process, has the queue open.
 	ErrLocked Error = "sqlitestore: another process has the queue open"
-	// ErrForeign means that the file is no queue of this package, or that a newer version of this
+	// ErrForeign means that the file is not a queue of this package, or that a newer version of this
 	// package made it. Open changes nothing in such a file.
-	ErrForeign Error = "sqlitestore: the file is no queue that this version of the package can use"
+	ErrForeign Error = "sqlitestore: the file is not a queue that this version of the package can use"
 	// ErrDamaged means that the file is damaged.
-	ErrDamaged Error = "sqlitestore: the file is damaged; stop the program, keep a copy and see the command .recover of sqlite3"
-	// ErrDown means that writing to the file failed before, so that nothing is known of what the disk
-	// holds. The Store stores nothing any more. Close it and open it again.
-	ErrDown Error = "sqlitestore: stopped after an error of the disk; close the store and open it again"
-	// ErrDiskFull means that the file system has no room. The Store goes on when there is room again.
+	ErrDamaged Error = "sqlitestore: the file is damaged; stop the program, keep a copy of the file and try the command .recover of sqlite3"
+	// ErrDown means that a write to the file failed earlier, so that the contents of the disk are
+	// unknown. The Store stores nothing more. Close it and open it again.
+	ErrDown Error = "sqlitestore: stopped after a disk error; close the store and open it again"
+	// ErrDiskFull means that the file system is full. The Store continues when there is space again.
 	ErrDiskFull Error = "sqlitestore: the disk is full"
-	// ErrNotArchived means that List was to go on after a record that is not archived any more.
-	ErrNotArchived Error = "sqlitestore: the record to list after is not archived; list from the beginning"
+	// ErrNotArchived means that the record that List was to continue after is no longer archived.
+	ErrNotArchived Error = "sqlitestore: the record to list after is no longer archived; list from the beginning"
 	// ErrClosed means that the Store was closed.
 	ErrClosed Error = "sqlitestore: the store is closed"
 
-	// What Commit rejects a record for.
+	// The reasons why Commit rejects a record.
 	errTooLarge Error = "sqlitestore: the record has more than MaxDataBytes of data"
 	errNoData   Error = "sqlitestore: the record has no data"
 )
 
-// errArchiveOnly is an ErrConfig.
+// errArchiveOnly matches ErrConfig.
 var errArchiveOnly = misconfigured("the queue was opened with WithArchiveOnly")
 
 // misconfigured makes an [ErrConfig] with an explanation.
@@ -55,15 +55,15 @@ const (
 	codeCantOpen = 14
 	codeNotADB   = 26
 
-	codeShmSize = codeIOErr | 19<<8 // no room for the index of the log
+	codeShmSize = codeIOErr | 19<<8 // no space for the index of the log
 )
 
-// failure is an error of SQLite. Its text has the result code and nothing of what the driver says,
-// which may quote values. The driver's error is in the chain, for errors.As.
+// failure is an error of SQLite. Its text has the result code and none of the driver's text, which
+// may quote values. The driver's error is in the chain for errors.As.
 type failure struct {
 	op    string
 	code  int
-	cause error // a sentinel of this package, or nil
+	cause error // a sentinel of this package; may be nil
 	err   error
 }
 
@@ -105,7 +105,8 @@ func meaning(code int) string {
 	}
 }
 
-// failed makes an error of this package of one of the driver. If ctx has ended, that is the reason.
+// failed turns an error of the driver into one of this package. If ctx has ended, it returns that
+// instead.
 func (e engine) failed(ctx context.Context, op string, err error) error {
 	if ended := ctx.Err(); ended != nil {
 		return fmt.Errorf("sqlitestore: %s: %w", op, ended)
@@ -123,8 +124,7 @@ func (e engine) failed(ctx context.Context, op string, err error) error {
 	return f
 }
 
-// final reports whether an error of the connection that writes leaves it unknown what the disk
-// holds.
+// final reports whether an error of the writing connection leaves the contents of the disk unknown.
 func final(err error) bool {
 	f, ok := errors.AsType[*failure](err)
 	if !ok || f.cause == ErrDiskFull { //nolint:errorlint // the sentinel itself, not something that wraps it

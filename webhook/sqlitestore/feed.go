@@ -9,16 +9,16 @@ import (
 	"github.com/b24events/b24events/webhook"
 )
 
-// Bounds of what a Feed has in its hands.
+// Bounds of the records that a Feed reads at a time.
 const (
 	feedRecords = 256
 	feedBytes   = 1 << 20
 )
 
-// Feed implements [webhook.Store]. It yields the very records that Commit was given while it ran,
-// as long as they are few: it falls back to the file when the loop body is 4,096 records or 8 MiB
-// of Data behind. Its errors match [ErrDamaged], [ErrClosed] or [ErrConfig], or the file could not
-// be read.
+// Feed implements [webhook.Store]. It yields the same *webhook.Record values that Commit was given
+// while the Feed ran. If the loop body is 4,096 records or 8 MiB of Data behind, it reads them from
+// the file instead. Errors match [ErrDamaged], [ErrClosed] or [ErrConfig]. Any other error means
+// that the file could not be read.
 func (s *Store) Feed(ctx context.Context, part int) iter.Seq2[*webhook.Record, error] {
 	return func(yield func(*webhook.Record, error) bool) {
 		if s.archive {
@@ -41,7 +41,7 @@ func (s *Store) Feed(ctx context.Context, part int) iter.Seq2[*webhook.Record, e
 				return
 			}
 			for i, r := range batch {
-				batch[i] = nil // the caller may let go of it before the others are read
+				batch[i] = nil // so that memory is freed when the caller drops the record
 				if !yield(r, nil) {
 					return
 				}
@@ -53,7 +53,7 @@ func (s *Store) Feed(ctx context.Context, part int) iter.Seq2[*webhook.Record, e
 	}
 }
 
-// beginFeed returns the ID of the newest record that is older than the Feed.
+// beginFeed registers a Feed, and returns the ID of the newest record that is older than it.
 func (s *Store) beginFeed() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -75,11 +75,11 @@ func (s *Store) endFeed() {
 type feed struct {
 	s     *Store
 	begun int64 // records up to this ID are older than the Feed
-	at    int64 // those up to this ID were yielded
+	at    int64 // records up to this ID were yielded
 	batch []*webhook.Record
 }
 
-// next returns some records that follow. It waits for them, and returns none at the end of ctx.
+// next waits for the next records and returns some of them. It returns none if ctx ends.
 func (f *feed) next(ctx context.Context) ([]*webhook.Record, error) {
 	for ctx.Err() == nil {
 		f.s.mu.Lock()
@@ -119,7 +119,7 @@ func (f *feed) next(ctx context.Context) ([]*webhook.Record, error) {
 	return nil, nil
 }
 
-// wakeLocked returns what is closed when records come. It needs mu.
+// wakeLocked returns a channel that is closed when records come. s.mu must be held.
 func (s *Store) wakeLocked() <-chan struct{} {
 	if s.wake == nil {
 		s.wake = make(chan struct{})
@@ -136,8 +136,8 @@ func (s *Store) closed() bool {
 	}
 }
 
-// page reads records with IDs above at and up to upTo from the file, and returns them with the ID
-// up to which all are among them.
+// page reads records from the file, with IDs above at and up to upTo, as many as fit into a batch.
+// It also returns the ID up to which the batch is complete.
 func (s *Store) page(ctx context.Context, at, upTo int64, into []*webhook.Record) ([]*webhook.Record, int64, error) {
 	bytes := 0
 	more := false
@@ -166,7 +166,7 @@ func (s *Store) query(
 	return list, nil
 }
 
-// readFailed makes an error of this package of one of a reading connection.
+// readFailed turns an error of a reading connection into one of this package.
 func (s *Store) readFailed(ctx context.Context, op string, err error) error {
 	if s.closed() {
 		return ErrClosed
@@ -202,7 +202,7 @@ func (s *Store) scan(
 	return list, rows.Err()
 }
 
-// pendingColumns is how many columns a pending record has. One that is archived has one more.
+// pendingColumns is how many columns a pending record has. An archived one has one more.
 const pendingColumns = 9
 
 func scanRecord(rows *sql.Rows, archived bool) (*webhook.Record, error) {

@@ -8,8 +8,8 @@ import (
 // maxIDLen is the length of the largest ID.
 const maxIDLen = 19
 
-// parseID returns the number of an ID, or 0 for what is no ID of this package. There is one way to
-// write each number.
+// parseID returns the number of an ID, or 0 if the text is not an ID of this package. Each number
+// can be written in one way only.
 func parseID(id string) int64 {
 	if id == "" || len(id) > maxIDLen || id[0] == '0' {
 		return 0
@@ -28,8 +28,8 @@ func parseID(id string) int64 {
 
 func formatID(n int64) string { return strconv.FormatInt(n, 10) }
 
-// jsonIDs is the IDs that are IDs, as a JSON array, and how many. SQLite's json_each turns it into
-// rows, so that one statement takes any number of IDs.
+// jsonIDs returns the valid IDs as a JSON array, and their count. SQLite's json_each turns the
+// array into rows, so that one statement takes any number of IDs.
 func jsonIDs(ids []string) (string, int) {
 	b := make([]byte, 0, 2+8*len(ids))
 	n := 0
@@ -45,12 +45,12 @@ func jsonIDs(ids []string) (string, int) {
 	return "[" + string(b) + "]", n
 }
 
-// micros is a time as a column has it, fromMicros the way back.
+// micros converts a time to the value of a column, and fromMicros converts it back.
 func micros(t time.Time) int64 { return t.UnixMicro() }
 
 func fromMicros(n int64) time.Time { return time.UnixMicro(n).UTC() }
 
-// dueMicros is a time that may be zero.
+// dueMicros is micros for a time that may be zero.
 func dueMicros(t time.Time) int64 {
 	if t.IsZero() {
 		return 0

@@ -24,19 +24,19 @@ type Store struct {
 	engine
 
 	reader  *sql.DB
-	reading sync.RWMutex // held by what reads, so that Close waits for it
+	reading sync.RWMutex // held for reading by all reads, so that Close waits for them
 	jobs    chan *job
 	quit    chan struct{} // closed by Close
-	alone   chan struct{} // closed when the writer has the last connection
+	last    chan struct{} // closed when only the writer's connection is left
 	ended   chan struct{} // closed when the writer has ended
 
 	pending, parked, kept atomic.Int64
 
 	mu     sync.Mutex
 	recent recent
-	lastID int64         // of all that were stored
+	lastID int64         // the highest that was ever given
 	wake   chan struct{} // closed when records come; nil if no Feed waits
-	feeds  int           // that run
+	feeds  int           // number of running Feeds
 
 	close    func() error
 	unlock   func() error
@@ -44,9 +44,9 @@ type Store struct {
 }
 
 // Open opens the queue in the file at path, and creates it if there is none, with mode 0600, in a
-// folder that is created with mode 0700. The file must be on a local disk. Beside it are three
-// more: path-wal and path-shm, of SQLite, and path.lock, which keeps other processes out and stays
-// when the Store is closed. Open reads the pending records once, to count them.
+// folder that is created with mode 0700. The file must be on a local disk. There are three more
+// files beside it: path-wal and path-shm belong to SQLite. path.lock keeps other processes out; it
+// stays when the Store is closed. Open reads the pending records once, to count them.
 //
 // A nil option is skipped. Errors match [ErrConfig], [ErrLocked], [ErrForeign] or [ErrDamaged]. Any
 // other error means that the file could not be read or written. ctx bounds the opening, not the
@@ -62,7 +62,7 @@ func Open(ctx context.Context, path string, opts ...Option) (*Store, error) {
 	}
 	if c.archive {
 		if _, err := os.Stat(path); err != nil {
-			return nil, fmt.Errorf("sqlitestore: open: there is no queue to look into: %w", err)
+			return nil, fmt.Errorf("sqlitestore: open: there is no queue at this path: %w", err)
 		}
 		return open(ctx, path, c)
 	}
@@ -91,7 +91,7 @@ func newConfig(opts []Option) (config, error) {
 	return c, nil
 }
 
-// locate makes the folder of the file, and returns the one path that all links to the file lead to.
+// locate makes the folder of the file, and returns the path with all symbolic links resolved.
 func locate(path string) (string, error) {
 	if path == "" || path == ":memory:" {
 		return "", misconfigured("Open(%q): the queue needs a file", path)
@@ -109,7 +109,7 @@ func locate(path string) (string, error) {
 	return abs, nil
 }
 
-// resolve follows symbolic links, so that one file has one lock.
+// resolve follows symbolic links, so that a file has one lock only.
 func resolve(path string) (string, error) {
 	target, err := filepath.EvalSymlinks(path)
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -140,9 +140,9 @@ func lock(path string) (func() error, error) {
 
 const filePerm = 0o600
 
-// makeFile makes an empty file, unless there is one. SQLite would give it the permissions of the
-// umask. It must not be called while SQLite has the file open: closing a file releases the locks
-// that SQLite holds on it, on Unix.
+// makeFile makes an empty file with mode 0600, unless there is one; SQLite would use the
+// permissions of the umask. It must not be called while SQLite has the file open: on Unix, closing
+// a file releases the locks that SQLite holds on it.
 func makeFile(path string) error {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, filePerm) //nolint:gosec // the path is the caller's choice
 	if errors.Is(err, fs.ErrExist) {
@@ -160,7 +160,7 @@ func makeFile(path string) error {
 	return nil
 }
 
-// syncFolder puts the names of files on the disk.
+// syncFolder makes the names of new files durable.
 func syncFolder(dir string) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -180,7 +180,7 @@ func open(ctx context.Context, path string, c config) (*Store, error) {
 	return openEngine(ctx, e, c)
 }
 
-// openEngine opens the queue once the file is locked and there.
+// openEngine opens the queue. The file exists and is locked.
 func openEngine(ctx context.Context, e engine, c config) (*Store, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -190,7 +190,7 @@ func openEngine(ctx context.Context, e engine, c config) (*Store, error) {
 		return nil, e.failed(ctx, "open", err)
 	}
 	s := &Store{
-		config: c, engine: e, reader: e.readers(), jobs: make(chan *job), quit: make(chan struct{}), alone: make(chan struct{}), ended: make(chan struct{}),
+		config: c, engine: e, reader: e.readers(), jobs: make(chan *job), quit: make(chan struct{}), last: make(chan struct{}), ended: make(chan struct{}),
 		unlock: func() error { return nil },
 	}
 	w, err := s.prepare(ctx, writer)
@@ -220,7 +220,7 @@ func (s *Store) prepare(ctx context.Context, c *conn) (*writer, error) {
 		return nil, err
 	}
 	if mode != "wal" {
-		return nil, misconfigured("the file system cannot do what SQLite's log needs (journal mode %s); use a local disk", mode)
+		return nil, misconfigured("the file system does not support the log of SQLite (journal mode %s); use a local disk", mode)
 	}
 	for _, pragma := range writerPragmas(s.sync) {
 		if err := c.run(ctx, pragma); err != nil {
@@ -245,7 +245,7 @@ func (s *Store) prepare(ctx context.Context, c *conn) (*writer, error) {
 	return w, err
 }
 
-// count counts the records, and returns the ID of the newest that ever was.
+// count counts the records, and returns the highest ID that was ever given.
 func (s *Store) count(ctx context.Context, c *conn) (last int64, err error) {
 	pending, err := c.number(ctx, sqlPending)
 	if err != nil {
@@ -273,7 +273,7 @@ func (s *Store) count(ctx context.Context, c *conn) (last int64, err error) {
 	return last, nil
 }
 
-// check reports whether the file is empty. It is an error if the file is another's.
+// check reports whether the file is empty. It returns an error if another program made the file.
 func (s *Store) check(ctx context.Context, c *conn) (fresh bool, err error) {
 	var id, version, tables int64
 	for _, q := range []struct {
@@ -282,7 +282,7 @@ func (s *Store) check(ctx context.Context, c *conn) (fresh bool, err error) {
 	}{{sqlApplicationID, &id}, {sqlUserVersion, &version}, {sqlTables, &tables}} {
 		if *q.to, err = c.number(ctx, q.query); err != nil {
 			if s.code(err)&0xff == codeNotADB {
-				return false, fmt.Errorf("%w: it is no database of SQLite", ErrForeign)
+				return false, fmt.Errorf("%w: it is not a SQLite database", ErrForeign)
 			}
 			return false, err
 		}
@@ -296,13 +296,13 @@ func (s *Store) check(ctx context.Context, c *conn) (fresh bool, err error) {
 		return false, fmt.Errorf("%w: a newer version of this package made it (version %d, this is %d); update this program",
 			ErrForeign, version, schemaVersion)
 	case version < schemaVersion:
-		return false, fmt.Errorf("%w: its version is %d, which never was", ErrForeign, version)
+		return false, fmt.Errorf("%w: its version is %d, which does not exist", ErrForeign, version)
 	default:
 		return false, nil
 	}
 }
 
-// transaction executes statements, all or none.
+// transaction executes all statements, or none.
 func transaction(ctx context.Context, c *conn, statements []string) error {
 	err := c.run(ctx, sqlBegin)
 	for _, statement := range statements {
@@ -319,9 +319,8 @@ func transaction(ctx context.Context, c *conn, statements []string) error {
 	return err
 }
 
-// Close waits for the Commit that runs, writes the log back to the file, and closes it. Methods
-// that are called afterwards, and Feeds that run, return [ErrClosed]. Every call returns what the
-// first one did.
+// Close waits for the running Commit, writes the log back to the file, and closes it. Afterwards,
+// methods and running Feeds return [ErrClosed]. Every call returns the result of the first one.
 func (s *Store) Close() error { return s.close() }
 
 func (s *Store) shut() error {
@@ -332,7 +331,7 @@ func (s *Store) shut() error {
 	s.reading.Lock()
 	defer s.reading.Unlock()
 	err := s.reader.Close()
-	close(s.alone)
+	close(s.last)
 	<-s.ended
 	if err = errors.Join(err, s.closeErr); err != nil {
 		err = s.failed(context.Background(), "close", err)

@@ -9,7 +9,7 @@ type config struct {
 	keep       time.Duration
 	maxPending int64 // 0 for no bound
 	sync       Synchronous
-	logPages   int // of the log that are written back to the file at a time
+	logPages   int // pages of the log that are written back to the file at a time
 	archive    bool
 }
 
@@ -19,9 +19,9 @@ type Synchronous uint8
 const (
 	// Full waits in each Commit until the disk has what it stores. It is the default.
 	Full Synchronous = iota
-	// Normal leaves it to the system when the disk gets what Commit stores. A loss of power, or a
-	// crash of the system, loses the last Commits, though they returned nil. A crash of the process
-	// loses nothing.
+	// Normal lets the system decide when it writes to the disk what Commit stores. A power failure, or
+	// a crash of the system, loses the last Commits, although they returned nil. A crash of the
+	// process loses nothing.
 	Normal
 )
 
@@ -33,9 +33,10 @@ func (s Synchronous) String() string {
 	return "FULL"
 }
 
-// WithKeep archives records that are done for a duration of at least a second, for a replay. After
-// that they are deleted, a few at a time. The default is to delete them at once. It about doubles
-// what is written. A Store that is opened without this option leaves what is kept as it is.
+// WithKeep archives records that are done, so that they can be replayed, and deletes them after d,
+// a few at a time. d must be at least a second. By default, such records are deleted at once.
+// Archiving about doubles the amount of data written. A Store that is opened without this option
+// keeps archived records as they are.
 func WithKeep(d time.Duration) Option {
 	return func(c *config) error {
 		if d < time.Second {
@@ -47,7 +48,8 @@ func WithKeep(d time.Duration) Option {
 }
 
 // WithMaxPending bounds the number of pending records: a Commit that would exceed n fails with
-// webhook.ErrQueueFull. Its marks are applied all the same. The default is no bound but the disk.
+// webhook.ErrQueueFull. Its marks are applied nevertheless. By default, only the disk bounds the
+// number.
 func WithMaxPending(n int) Option {
 	return func(c *config) error {
 		if n < 1 {
@@ -69,9 +71,10 @@ func WithSynchronous(s Synchronous) Option {
 	}
 }
 
-// WithArchiveOnly opens a queue that another process may have open and work: List, Replay, Discard
-// and Depth, which is what a [webhook.Archive] needs. Commit and Feed return [ErrConfig]. The file
-// must exist. The process that works the queue sees what was replayed within about a second.
+// WithArchiveOnly opens a queue that another process may have open for processing. It is for List,
+// Replay, Discard and Depth, which is what a [webhook.Archive] needs. Commit and Feed return
+// [ErrConfig]. The file must exist. The process that works the queue sees replayed records within
+// about a second.
 func WithArchiveOnly() Option {
 	return func(c *config) error {
 		c.archive = true

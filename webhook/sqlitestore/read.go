@@ -11,8 +11,8 @@ import (
 
 func all(*webhook.Record) bool { return true }
 
-// Load implements [webhook.Store]. Its errors match [ErrDamaged], [ErrClosed], [ErrConfig] or the
-// error of ctx, or the file could not be read.
+// Load implements [webhook.Store]. Errors match [ErrDamaged], [ErrClosed], [ErrConfig] or the error
+// of ctx. Any other error means that the file could not be read.
 func (s *Store) Load(ctx context.Context, part int, ids []string) ([]*webhook.Record, error) {
 	if part != 0 {
 		return nil, misconfigured("Load from partition %d; there is one, 0", part)
@@ -27,7 +27,7 @@ func (s *Store) Load(ctx context.Context, part int, ids []string) ([]*webhook.Re
 	return s.query(ctx, "load", nil, all, sqlLoad, list)
 }
 
-// usable is the beginning of what only reads.
+// usable returns an error if ctx has ended or the Store is closed.
 func (s *Store) usable(ctx context.Context, op string) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("sqlitestore: %s: %w", op, err)
@@ -38,8 +38,8 @@ func (s *Store) usable(ctx context.Context, op string) error {
 	return nil
 }
 
-// Depth implements [webhook.Store]. OldestPending is when the first record in the order of work was
-// received. Its errors are those of [Store.Load].
+// Depth implements [webhook.Store]. OldestPending is the time at which the first pending record was
+// received. Errors are those of [Store.Load].
 func (s *Store) Depth(ctx context.Context) (webhook.Depth, error) {
 	if err := s.usable(ctx, "depth"); err != nil {
 		return webhook.Depth{}, err
@@ -61,7 +61,7 @@ func (s *Store) Depth(ctx context.Context) (webhook.Depth, error) {
 	return d, nil
 }
 
-// number returns the only value of a query, if it has one.
+// number returns the single value of a query, which is null if there is no row.
 func (s *Store) number(ctx context.Context, query string, args ...any) (sql.NullInt64, error) {
 	s.reading.RLock()
 	defer s.reading.RUnlock()

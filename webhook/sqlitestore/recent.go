@@ -7,15 +7,14 @@ import (
 	"github.com/b24events/b24events/webhook"
 )
 
-// Bounds of what is fed from memory.
+// Bounds of the records that are kept in memory for Feeds.
 const (
 	recentRecords = 4096
 	recentBytes   = 8 << 20
 )
 
-// recent is the records that were stored while a Feed ran and that it has not yielded yet. They are
-// those with the IDs above from and up to to. A Feed that lags behind finds the later ones in the
-// file.
+// recent holds records that were stored while a Feed ran and that it has not yielded yet: those
+// with IDs above from, up to to. A Feed that lags behind reads later ones from the file.
 type recent struct {
 	records  []recentRecord // by ID
 	from, to int64
@@ -27,14 +26,14 @@ type recentRecord struct {
 	record *webhook.Record // nil if it was settled in the meantime
 }
 
-// reset forgets all records. Those with IDs above last are to come.
+// reset removes all records. The next ones have IDs above last.
 func (r *recent) reset(last int64) {
 	clear(r.records)
 	*r = recent{records: r.records[:0], from: last, to: last}
 }
 
-// add appends records that were stored behind the one with the ID before. The last one has the ID
-// last. It appends nothing if there is a gap, or no room.
+// add appends records with consecutive IDs, from before+1 to last. It appends nothing if there is a
+// gap, or no room.
 func (r *recent) add(before, last int64, records []*webhook.Record) {
 	if len(r.records) == 0 {
 		r.from, r.to, r.bytes = before, before, 0
@@ -55,7 +54,7 @@ func (r *recent) add(before, last int64, records []*webhook.Record) {
 	r.to, r.bytes = last, r.bytes+bytes
 }
 
-// find returns the place of a record that is here.
+// find returns the entry of a record that is in memory and was not settled.
 func (r *recent) find(id int64) (*recentRecord, bool) {
 	if len(r.records) == 0 || id < r.records[0].id {
 		return nil, false
@@ -67,7 +66,7 @@ func (r *recent) find(id int64) (*recentRecord, bool) {
 	return &r.records[i], true
 }
 
-// settle forgets records that are not pending any more.
+// settle removes records that are not pending any more.
 func (r *recent) settle(first, last int64) {
 	if len(r.records) == 0 || last < r.records[0].id {
 		return
@@ -80,7 +79,7 @@ func (r *recent) settle(first, last int64) {
 	}
 }
 
-// count gives a record that is here the counters of a mark.
+// count copies the counters of a mark to a record that is in memory.
 func (r *recent) count(id int64, m *webhook.Mark) {
 	if found, ok := r.find(id); ok {
 		record := found.record
@@ -88,8 +87,8 @@ func (r *recent) count(id int64, m *webhook.Mark) {
 	}
 }
 
-// take removes up to n records that follow the one with the ID at, and returns them with the ID up
-// to which all are among them. It returns false if the next ones are in the file.
+// take removes and returns up to n records with IDs above at. It also returns the ID up to which
+// the result is complete. It returns false if the next records must be read from the file.
 func (r *recent) take(at int64, n int, into []*webhook.Record) ([]*webhook.Record, int64, bool) {
 	if len(r.records) == 0 || at < r.from {
 		return into, at, false

@@ -7,7 +7,7 @@ import (
 
 // All SQL of the package is in this file.
 
-// What the header of the file says. The first number is "b24q".
+// Numbers in the header of the file. The first one is "b24q".
 const (
 	applicationID = 0x62323471
 	schemaVersion = 1
@@ -92,7 +92,7 @@ const (
 	sqlLastSettled   = `SELECT coalesce((SELECT settled FROM archive ORDER BY seq DESC LIMIT 1), 0)`
 )
 
-// create is the statements that turn an empty file into a queue, in one transaction.
+// create returns the statements that turn an empty file into a queue, in one transaction.
 func create() []string {
 	return []string{
 		createPending, createArchive, createArchiveState,
@@ -101,12 +101,12 @@ func create() []string {
 	}
 }
 
-// waitPragma is set before all others. A program that looks at the file, such as the sqlite3 shell,
-// may lock it for a moment.
+// waitPragma is set before all others. A program that reads the file, for example the sqlite3
+// shell, may lock it for a moment.
 const waitPragma = "PRAGMA busy_timeout = 5000"
 
-// writerPragmas are those of the connection that writes. The package writes the log back to the
-// file by itself, because SQLite does not report when that fails.
+// writerPragmas are those of the writing connection. The package itself writes the log back to the
+// file, because SQLite does not report errors of that.
 func writerPragmas(sync Synchronous) []string {
 	return []string{
 		"PRAGMA synchronous = " + sync.String(),
@@ -120,12 +120,12 @@ func writerPragmas(sync Synchronous) []string {
 	}
 }
 
-// readerPragmas are those of the connections that read.
+// readerPragmas are those of the reading connections.
 func readerPragmas() []string {
 	return []string{"PRAGMA query_only = ON", "PRAGMA cache_size = -2000", "PRAGMA trusted_schema = OFF"}
 }
 
-// insertRows is the statement that stores so many records.
+// insertRows returns the statement that stores a number of records.
 func insertRows(rows int) string {
 	return "INSERT INTO pending (name, member_id, received, data) VALUES " + strings.Repeat("(?,?,?,?),", rows-1) + "(?,?,?,?)"
 }

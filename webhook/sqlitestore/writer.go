@@ -11,22 +11,22 @@ import (
 	"github.com/b24events/b24events/webhook"
 )
 
-// writer is the goroutine that writes, with the only connection that does. It takes one job after
-// the other. The methods that give it jobs return when their contexts end, even if the disk hangs.
+// writer is the goroutine that has the only connection for writing. It runs one job after the
+// other. The methods that submit jobs return when their contexts end, even if the disk hangs.
 type writer struct {
 	s       *Store
 	c       *conn
 	settled int64 // the latest time of settling, in microseconds
-	version int64 // of the data, as other connections have changed them
+	version int64 // of the data; it changes when another connection changes them
 	down    error // why the writer stopped
 
-	logged int // about how many pages the log has that are not in the file yet
+	logged int // estimated pages of the log that are not in the file yet
 
 	inserts [maxRowsLog + 1]string // by the logarithm of the number of rows
 	values  [4 * maxRows]driver.Value
 }
 
-// job is what a method wants from the writer.
+// job is work that a method submits to the writer.
 type job struct {
 	run   func(context.Context, *writer, *job) error
 	state atomic.Int32
@@ -40,11 +40,11 @@ const (
 	jobFinished  // its method waits for what the writer returns
 )
 
-// abandoned reports whether nobody waits for the job any more.
+// abandoned reports whether the job's method has returned.
 func (j *job) abandoned() bool { return j.state.Load() == jobAbandoned }
 
-// finish makes the result final, and reports whether the method still waits for it. If it does, the
-// writer may use what the method was given until the job is done.
+// finish makes the result final, and reports whether the method still waits for it. If so, the
+// writer may use the method's arguments until the job is done.
 func (j *job) finish() bool { return j.state.CompareAndSwap(jobOpen, jobFinished) }
 
 // do lets the writer run a job and waits for it, or for the end of ctx.
@@ -71,7 +71,7 @@ func (s *Store) do(ctx context.Context, op string, run func(context.Context, *wr
 	return <-j.done
 }
 
-// run is the goroutine. Its context does not end: what is written is written to the end.
+// run is the goroutine. Its context does not end, so that no write is interrupted.
 func (w *writer) run(ctx context.Context) {
 	defer close(w.s.ended)
 	purge := time.NewTimer(0)
@@ -84,7 +84,7 @@ func (w *writer) run(ctx context.Context) {
 	for {
 		select {
 		case <-w.s.quit:
-			<-w.s.alone // SQLite writes the log back when the last connection is closed, and only then
+			<-w.s.last // SQLite writes the log back when the last connection is closed, and only then
 			w.s.closeErr = w.c.close()
 			return
 		case j := <-w.s.jobs:
@@ -112,11 +112,10 @@ func (w *writer) work(ctx context.Context, j *job) error {
 	return err
 }
 
-// noticeEvery is how often the writer looks for what other processes have changed, if it has
-// nothing to do.
+// noticeEvery is how often an idle writer looks for changes by other processes.
 const noticeEvery = time.Second
 
-// notice takes in what another process has replayed or discarded. See WithArchiveOnly.
+// notice reads what another process has replayed or discarded; see WithArchiveOnly.
 func (w *writer) notice(ctx context.Context) error {
 	if w.down != nil {
 		return nil
@@ -140,28 +139,28 @@ func (w *writer) notice(ctx context.Context) error {
 	return nil
 }
 
-// note stops the writer after an error that leaves it unknown what the disk holds. What the writer
-// would store from then on might depend on what is not there.
+// note stops the writer after an error that leaves the contents of the disk unknown. Later writes
+// might depend on data that the disk does not have.
 func (w *writer) note(err error) {
 	if final(err) {
 		w.down = fmt.Errorf("%w: %w", ErrDown, err)
 	}
 }
 
-// transact runs f in a transaction. It commits nothing that nobody waits for.
+// transact runs f in a transaction. It does not commit if the job was abandoned.
 func (w *writer) transact(ctx context.Context, op string, j *job, f func() error) error {
 	if _, err := w.c.exec(ctx, sqlBegin); err != nil {
 		return w.s.failed(ctx, op, err)
 	}
 	err := f()
 	if err == nil && j.abandoned() {
-		err = context.Canceled // nobody reads it
+		err = context.Canceled // no method reads it
 	}
 	if err == nil {
 		_, err = w.c.exec(ctx, sqlCommit)
 	}
 	if err != nil {
-		_, _ = w.c.exec(ctx, sqlRollback) // which fails if SQLite did it already
+		_, _ = w.c.exec(ctx, sqlRollback) // it fails if SQLite has rolled back already
 		if errors.Is(err, context.Canceled) || errors.Is(err, webhook.ErrQueueFull) {
 			return err
 		}
@@ -171,17 +170,17 @@ func (w *writer) transact(ctx context.Context, op string, j *job, f func() error
 }
 
 const (
-	logPages    = 1000 // of the log that are written back to the file at a time: 4 MB
-	pageBytes   = 3600 // of records in a page, about
-	commitPages = 6    // that a commit writes beside them, about
+	logPages    = 1000 // pages of the log that are written back to the file at a time: 4 MB
+	pageBytes   = 3600 // about the bytes of records in a page
+	commitPages = 6    // about the pages that a commit writes besides them
 )
 
-// wrote notes what a commit wrote.
+// wrote adds the size of a commit to the estimate.
 func (w *writer) wrote(bytes int) { w.logged += bytes/pageBytes + commitPages }
 
-// checkpoint writes the log back to the file if it is long. SQLite would do that
-// in COMMIT and say nothing of errors, and an error of the disk that passes unnoticed here can cost
-// what was stored: the system does not write a page again that it could not write.
+// checkpoint writes the log back to the file if it is long. SQLite would do that in COMMIT without
+// reporting errors. An unnoticed disk error would lose stored records, because the system does not
+// retry the write of a page.
 func (w *writer) checkpoint(ctx context.Context) {
 	if w.logged < w.s.logPages || w.down != nil {
 		return
@@ -189,7 +188,7 @@ func (w *writer) checkpoint(ctx context.Context) {
 	left := 0
 	err := w.c.rows(ctx, func(row []driver.Value) error {
 		pages, written := toInt(row[1]), toInt(row[2])
-		left = min(int(pages-written), w.s.logPages/2) // what a reader holds up
+		left = min(int(pages-written), w.s.logPages/2) // pages that a reader still needs
 		return nil
 	}, sqlCheckpoint)
 	w.logged = left
