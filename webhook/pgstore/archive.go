@@ -20,7 +20,7 @@ func (s *Store) Load(ctx context.Context, part int, ids []string) ([]*webhook.Re
 	}
 	l := list{keys: keys, parts: slices.Repeat([]int16{int16(part)}, len(keys))} //nolint:gosec // at most webhook.MaxPartitions
 	var records []*webhook.Record
-	err := s.query(ctx, statement{sql: s.q.load, args: l.which(), rows: each(func(rows pgx.Rows) error {
+	err := s.query(ctx, statement{sql: s.q.load, args: l.keyArgs(), rows: each(func(rows pgx.Rows) error {
 		r, _, err := scanRecord(rows)
 		records = append(records, r)
 		return err
@@ -49,7 +49,8 @@ func (s *Store) Depth(ctx context.Context) (webhook.Depth, error) {
 }
 
 // List implements [webhook.Store]. It returns an error if the record with the ID after is not
-// archived any more, because it cannot know where the page begins: list from the beginning then.
+// archived any more, because then it cannot know where the page begins. List from the beginning
+// then.
 func (s *Store) List(ctx context.Context, state webhook.State, after string, limit int) ([]*webhook.Record, error) {
 	records, err := s.list(ctx, state, after, limit)
 	if err != nil {
@@ -94,7 +95,7 @@ type position struct {
 	settled time.Time
 }
 
-// place returns where a page begins.
+// place returns the position at which a page begins.
 func (s *Store) place(ctx context.Context, after string) (position, error) {
 	if after == "" {
 		return position{}, nil
@@ -111,10 +112,10 @@ func (s *Store) place(ctx context.Context, after string) (position, error) {
 	return p, err
 }
 
-// errNoPlace is the error of List for an ID that it knows nothing of.
-const errNoPlace Error = "pgstore: list: the record that the page begins after is not archived any more; list from the beginning"
+// errNoPlace is the error of List if the record to list after is not archived.
+const errNoPlace Error = "pgstore: list: the record to list after is no longer archived; list from the beginning"
 
-// sortedKeys reads IDs, each once, without those that are none of this package.
+// sortedKeys parses and sorts IDs. It drops duplicates, and those that are not of this package.
 func sortedKeys(ids []string) []key {
 	var keys []key
 	for _, id := range ids {
@@ -128,13 +129,13 @@ func sortedKeys(ids []string) []key {
 	return slices.Compact(keys)
 }
 
-// chunksOf makes the arguments of statements for all of these IDs, in the order of commits.
+// chunksOf splits IDs into chunks for one statement each, in the order of commits.
 func chunksOf(ids []string) [][]key {
 	return slices.Collect(slices.Chunk(sortedKeys(ids), perCommit))
 }
 
-// Replay implements [webhook.Store]. Records keep among themselves the order in which they were
-// committed. They come back although the bound of [WithMaxPending] may be exceeded.
+// Replay implements [webhook.Store]. Records of one call keep the order in which they were
+// committed. Replay may exceed the bound of [WithMaxPending].
 func (s *Store) Replay(ctx context.Context, ids ...string) (int, error) {
 	n := 0
 	parts := make(map[int]bool)

@@ -12,7 +12,7 @@ import (
 	"github.com/b24events/b24events/webhook"
 )
 
-// oldestServer is the first version of PostgreSQL that has all that the statements need.
+// oldestServer is the first version of PostgreSQL that supports all statements.
 const oldestServer = 130000
 
 // checkServer refuses a server that a Store must not use.
@@ -34,7 +34,7 @@ func checkServer(ctx context.Context, conn *pgx.Conn, cfg *config) error {
 		return misconfigured("the server is PostgreSQL %d; 13 is the oldest that works", version/10000)
 	case standby:
 		return misconfigured("the server is a standby; connect to the primary, with target_session_attrs=read-write for example")
-	case encoding != "UTF8" && encoding != "SQL_ASCII": // others cannot hold every text of an error
+	case encoding != "UTF8" && encoding != "SQL_ASCII": // others cannot store every error text
 		return misconfigured("the database has the encoding %s; it must be UTF8", encoding)
 	case !cfg.checkDurable:
 		return nil
@@ -51,7 +51,7 @@ func checkServer(ctx context.Context, conn *pgx.Conn, cfg *config) error {
 	return nil
 }
 
-// tables has the columns that the statements use, and the primary key that they depend on.
+// tables returns the columns that the statements use, and the primary keys that they depend on.
 func tables() map[string]struct{ columns, primary string } {
 	return map[string]struct{ columns, primary string }{
 		"pending": {
@@ -66,13 +66,13 @@ func tables() map[string]struct{ columns, primary string } {
 	}
 }
 
-// relation is what the catalogue says of a table or of the sequence.
+// relation describes a table or the sequence, as PostgreSQL's catalog does.
 type relation struct {
 	persistence, columns, primary string
 	usable                        bool
 }
 
-// checkTables refuses tables that somebody changed so that the Store would lose records or their
+// checkTables refuses tables that somebody changed so that the Store could lose records or their
 // order, or could not work.
 func checkTables(ctx context.Context, conn *pgx.Conn, cfg *config, partitions int) error {
 	found := make(map[string]relation)
@@ -125,8 +125,8 @@ func checkTables(ctx context.Context, conn *pgx.Conn, cfg *config, partitions in
 	return checkIDs(ctx, conn, *cfg, partitions)
 }
 
-// checkIDs refuses tables with IDs that the sequence has not given yet, as after a restore that
-// left the sequence out: it would give them again.
+// checkIDs refuses tables with IDs above the value of the sequence, which would give them a second
+// time. That happens after a restore without the sequence.
 func checkIDs(ctx context.Context, conn *pgx.Conn, cfg config, partitions int) error {
 	cfg.partitions = partitions
 	var behind bool
@@ -152,7 +152,7 @@ func checkTable(cfg *config, name string, r relation, columns, primary string) e
 	case r.persistence != "p":
 		return fmt.Errorf("%w: the table %s is unlogged, so PostgreSQL empties it after a crash; use ALTER TABLE … SET LOGGED", ErrSchema, name)
 	case r.primary != primary:
-		return fmt.Errorf("%w: the table %s has not got its %s", ErrSchema, name, primary)
+		return fmt.Errorf("%w: the table %s lacks its %s", ErrSchema, name, primary)
 	case !r.usable:
 		return fmt.Errorf("%w: this role needs SELECT, INSERT, UPDATE and DELETE on the table %s", ErrSchema, name)
 	}

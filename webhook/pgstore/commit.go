@@ -26,13 +26,13 @@ const (
 //
 // A Commit with records is durable as the server's synchronous_commit says, and at least on the
 // disk of the primary. So is one that parks records or counts attempts. One that only settles
-// handled records is on that disk a little later, within three times wal_writer_delay, which is 0.6
-// s by default. If the server crashes before, these records are handled again, as they may be after
-// any crash; waiting for the disk would prevent that for none of the other crashes.
+// handled records reaches that disk a little later, within three times wal_writer_delay, which is
+// 0.6 s by default. If the server crashes before that, these records are handled again. Waiting for
+// the disk would not prevent that: a crash between handling and Commit has the same effect.
 //
 // The error matches [webhook.ErrQueueFull] if the bound of [WithMaxPending] is reached or the
 // server's disk is full; the marks are applied if possible. It matches [ErrLocked] if another
-// transaction holds locks on records that are to be marked; everything else was stored then.
+// transaction holds locks on records to be marked; everything else was stored then.
 func (s *Store) Commit(ctx context.Context, add []*webhook.Record, marks []webhook.Mark) error {
 	return fail("commit", s.commit(ctx, add, marks))
 }
@@ -44,7 +44,7 @@ func (s *Store) commit(ctx context.Context, add []*webhook.Record, marks []webho
 	adds := s.acceptable(add)
 	m := sortMarks(marks)
 	if len(adds) > 0 {
-		room, err := s.bound.has(ctx, s, len(adds))
+		room, err := s.bound.hasRoom(ctx, s, len(adds))
 		if err != nil {
 			return err
 		}
@@ -62,12 +62,12 @@ func (s *Store) commit(ctx context.Context, add []*webhook.Record, marks []webho
 	}
 	err := s.write(ctx, adds, &m)
 	if hasCode(err, codeDiskFull) && len(adds) > 0 && !m.empty() {
-		_ = s.write(ctx, nil, &m) // it may free what the records need
+		_ = s.write(ctx, nil, &m) // this may free space for the records
 	}
 	return err
 }
 
-// makeRoom applies marks alone, and reports whether there is room then.
+// makeRoom applies the marks first, and reports whether there is room afterwards.
 func (s *Store) makeRoom(ctx context.Context, m *marks, n int) (bool, error) {
 	if m.empty() {
 		return false, nil
@@ -76,10 +76,11 @@ func (s *Store) makeRoom(ctx context.Context, m *marks, n int) (bool, error) {
 		return false, err
 	}
 	*m = marks{}
-	return s.bound.has(ctx, s, n)
+	return s.bound.hasRoom(ctx, s, n)
 }
 
-// write runs a Commit, and if records are locked again without them.
+// write runs the transaction of a Commit. If marked records are locked, it runs it again without
+// them.
 func (s *Store) write(ctx context.Context, adds []*webhook.Record, m *marks) error {
 	w := writing{s: s, adds: adds, marks: m, tag: newTag()}
 	err := w.run(ctx, false)
@@ -96,7 +97,7 @@ func (s *Store) write(ctx context.Context, adds []*webhook.Record, m *marks) err
 	return nil
 }
 
-// acceptable returns the records that can be stored, and sets Rejected of the others.
+// acceptable returns the records that can be stored, and sets Rejected in the others.
 func (s *Store) acceptable(add []*webhook.Record) []*webhook.Record {
 	adds := make([]*webhook.Record, 0, len(add))
 	for _, r := range add {
@@ -121,13 +122,13 @@ func isText(s string) bool {
 	return len(s) <= maxText && !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' })
 }
 
-// marks are the marks of a Commit, those of one kind together.
+// marks holds the marks of a Commit by kind.
 type marks struct {
-	done            list // the counters are not used
+	done            list // its counters are not used
 	parked, counted list
 }
 
-// list is marks as arrays for a statement.
+// list holds marks as arrays for a statement.
 type list struct {
 	parts                 []int16
 	keys                  []key
@@ -136,8 +137,8 @@ type list struct {
 	errs                  []string
 }
 
-// sortMarks sorts marks by kind. Of several for one record the last counts. Those that can be for
-// no record of a pgstore are left out.
+// sortMarks sorts marks by kind. Of several marks for one record, the last one wins. It drops marks
+// that cannot belong to a record of this package.
 func sortMarks(all []webhook.Mark) (m marks) {
 	last := make(map[string]int, len(all))
 	for i := range all {
@@ -179,8 +180,8 @@ func (l *list) add(k key, m *webhook.Mark) {
 
 func toInt32(n int) int32 { return int32(min(max(n, 0), math.MaxInt32)) }
 
-// errText makes what PostgreSQL takes of a text that should be so already: one bad text would fail
-// every Commit that passes its mark again.
+// errText makes a text acceptable to PostgreSQL. It should be so already, but one bad text would
+// fail every Commit that passes its mark again.
 func errText(s string) string {
 	s = strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {
@@ -194,15 +195,15 @@ func errText(s string) string {
 	return s
 }
 
-// which are the arguments that name the records.
-func (l *list) which() []any {
+// keyArgs returns the arguments that identify the records.
+func (l *list) keyArgs() []any {
 	ids, tags := columns(l.keys)
 	return []any{l.parts, ids, tags}
 }
 
-// all are the arguments that name the records and what becomes of them.
-func (l *list) all() []any {
-	return append(l.which(), l.attempts, l.interrupted, l.due, l.errs)
+// markArgs returns the arguments that identify the records, and their new counters.
+func (l *list) markArgs() []any {
+	return append(l.keyArgs(), l.attempts, l.interrupted, l.due, l.errs)
 }
 
 // writing is one transaction of a Commit.
@@ -212,19 +213,18 @@ type writing struct {
 	marks *marks
 	tag   int32
 
-	bases   []int64 // of the chunks of adds
+	bases   []int64 // the first IDs of the chunks of adds
 	chunks  []int   // their lengths
 	updated map[key]bool
-	left    map[key]bool // marked records that others have locked
+	left    map[key]bool // marked records that other transactions lock
 	gone    int64        // records that are not pending any more
 }
 
-// run runs the transaction. With skip it passes over marked records that others have locked.
+// run runs the transaction. With skip it leaves out marked records that other transactions lock.
 func (w *writing) run(ctx context.Context, skip bool) error {
 	q, m := &w.s.q, w.marks
 	w.bases, w.chunks, w.updated, w.left, w.gone = nil, nil, make(map[key]bool), make(map[key]bool), 0
-	// Records come first: they take long to send if they are large, and lock nothing that others
-	// need.
+	// Records come first. Large ones take long to send, and they lock nothing that others need.
 	statements := w.inserts()
 	form := func(f marking) string {
 		if skip {
@@ -233,23 +233,23 @@ func (w *writing) run(ctx context.Context, skip bool) error {
 		return f.wait
 	}
 	if !m.empty() {
-		statements = append(statements, statement{sql: hasty})
+		statements = append(statements, statement{sql: shortLockTimeout})
 	}
 	var done, parked int64
 	if len(m.counted.keys) > 0 {
-		statements = append(statements, statement{sql: form(q.counted), args: m.counted.all(), rows: each(func(rows pgx.Rows) error {
+		statements = append(statements, statement{sql: form(q.counted), args: m.counted.markArgs(), rows: each(func(rows pgx.Rows) error {
 			return scanKey(rows, w.updated)
 		})})
 	}
 	if len(m.parked.keys) > 0 {
-		statements = append(statements, statement{sql: form(q.parked), args: m.parked.all(), affected: &parked})
+		statements = append(statements, statement{sql: form(q.parked), args: m.parked.markArgs(), affected: &parked})
 	}
 	if len(m.done.keys) > 0 {
-		statements = append(statements, statement{sql: form(q.done), args: m.done.which(), affected: &done})
+		statements = append(statements, statement{sql: form(q.done), args: m.done.keyArgs(), affected: &done})
 	}
 	if skip {
 		for _, l := range []*list{&m.counted, &m.parked, &m.done} {
-			statements = append(statements, statement{sql: q.left, args: l.which(), rows: each(func(rows pgx.Rows) error {
+			statements = append(statements, statement{sql: q.left, args: l.keyArgs(), rows: each(func(rows pgx.Rows) error {
 				return scanKey(rows, w.left)
 			})})
 		}
@@ -274,7 +274,7 @@ func scanKey(rows pgx.Rows, into map[key]bool) error {
 	return nil
 }
 
-// inserts makes the statements that insert the records, in chunks.
+// inserts returns the statements that insert the records, in chunks.
 func (w *writing) inserts() (statements []statement) {
 	for rest := w.adds; len(rest) > 0; {
 		n, size := 0, 0
@@ -313,7 +313,7 @@ func (w *writing) insert(adds []*webhook.Record) statement {
 	}
 }
 
-// publish tells the records their IDs, and the feeds what has changed.
+// publish sets the IDs of the records, and passes the changes to the feeds.
 func (w *writing) publish() {
 	fresh := make([]key, 0, len(w.adds))
 	for i, n := range w.chunks {
@@ -335,7 +335,8 @@ func (w *writing) publish() {
 	}
 }
 
-// milliseconds is a duration as PostgreSQL's settings have it; 0 would switch a limit off.
+// milliseconds formats a duration for PostgreSQL's settings. It is 1 or more, as 0 would switch a
+// limit off.
 func milliseconds(d time.Duration) string {
 	return strconv.FormatInt(min(max(1, d.Milliseconds()), math.MaxInt32), 10)
 }

@@ -199,8 +199,9 @@ func TestCommitFull(t *testing.T) {
 	require.Equal(t, int64(10), k.number(`SELECT count(*) FROM {s}.pending`))
 }
 
-// TestCommitDurability: what is stored, parked or counted is committed as the server says, and what
-// is only settled is not waited for, whatever the session has.
+// TestCommitDurability: records that are stored, parked or counted are committed as the server's
+// setting says. A Commit that only settles does not wait for the disk. The session's setting makes
+// no difference.
 func TestCommitDurability(t *testing.T) {
 	t.Parallel()
 	for name, setting := range map[string]string{"on": "on", "local": "local", "off": "on"} {

@@ -22,8 +22,8 @@
 //	…
 //	err = errors.Join(server.Shutdown(ctx), h.Shutdown(ctx)) // then the deferred calls
 //
-// Start as many processes as you like with the same code. The Store gives the leases of its
-// partitions itself, so it needs no [webhook.WithLeaser]. Each application needs a schema of its
+// Start as many processes as you like with the same code. The Store manages the leases of its
+// partitions itself, so [webhook.WithLeaser] is not needed. Each application needs a schema of its
 // own: see [WithSchema].
 //
 // # Guarantees
@@ -45,15 +45,16 @@
 // "Handled at least once" means that a record may be handled again: if a process dies after the
 // handler and before the commit, if the server crashes within a second after records were settled
 // and nothing else was committed, or if a process loses its lease while a handler runs. [Tx] makes
-// what a handler writes in this database exactly-once in all of these cases.
+// the writes of a handler to this database exactly-once in all of these cases.
 //
-// New refuses servers with fsync or full_page_writes switched off, because these lose everything.
-// It refuses sessions with synchronous_commit switched off too. Commits of records switch it on by
-// themselves, but the transactions of handlers have what the session has. A server with
-// synchronous_standby_names acknowledges only what its standby has got, as its synchronous_commit
-// says: a Commit that cannot be sure of that returns an error, however long the standby is away.
+// New refuses servers with fsync or full_page_writes switched off, because a power failure can
+// destroy all their data. It also refuses sessions with synchronous_commit switched off. Commits of
+// records switch it on themselves, but the transactions of handlers use the setting of the session.
+// A server with synchronous_standby_names acknowledges only what its standby has received, as its
+// synchronous_commit says. A Commit that cannot be sure of that returns an error, no matter how
+// long the standby is away.
 //
-// Order: see [webhook.Store]. It does not depend on clocks, nor on how long a transaction takes.
+// Order: see [webhook.Store]. It does not depend on clocks or on how long a transaction takes.
 //
 // The suites of webhooktest and offlinetest run directly and through PgBouncer 1.18. The server in
 // the tests is PostgreSQL 15; 13 is the oldest that New accepts.
@@ -66,25 +67,25 @@
 // # Sizing
 //
 // A process needs three connections: for commits, for feeds, and for leases and the rest. Each
-// handler that has called Tx holds one more. The Store leaves three connections of its pool to
+// handler that has called Tx holds one more. The Store reserves three connections of its pool for
 // itself, so a pool of n serves n-3 such handlers at a time. The default size of pgxpool is four,
 // or the number of CPUs: set pool_max_conns. If the program uses the pool for other things too,
-// these must not take all connections for long: Commit waits for one as long as its context lasts,
-// and deliveries are refused meanwhile.
+// these must not hold all connections for long: Commit waits for one until its context ends, and
+// the Handler refuses deliveries meanwhile.
 //
-// The default of 64 partitions serves up to about 16 processes. Partitions cost no connections; a
-// process looks at all of its partitions with one statement.
+// The default of 64 partitions serves up to about 16 processes. Partitions need no connections; a
+// process polls all of its partitions with one statement.
 //
 // A record of 600 bytes costs about 900 bytes of WAL, stored and settled, and one sync for as many
-// records as are committed together. A process without work looks four times a second, and under
-// load up to two hundred times.
+// records as are committed together. An idle process polls four times a second, and a busy one up
+// to two hundred times.
 //
-// The tables stay small as long as handlers keep up. [WithMaxPending] bounds a backlog.
+// The tables stay small as long as handlers keep up. [WithMaxPending] bounds the backlog.
 //
-// Transactions that stay open for hours, also on other tables, keep VACUUM from removing settled
-// records, as in any queue on PostgreSQL. The Store does not read them again, so it stays fast. A
-// transaction that has changed the table of pending records itself, in psql for example, makes
-// looks slower and slower until it ends; the log says so after a minute.
+// Transactions that stay open for hours, even on other tables, keep VACUUM from removing settled
+// records, as in any queue on PostgreSQL. The Store does not read those again, so it stays fast. An
+// open transaction that has changed the table of pending records itself, for example in psql, makes
+// polls slower and slower until it ends. The log says so after a minute.
 //
 // # PgBouncer
 //
@@ -99,12 +100,11 @@
 // New creates the schema and the tables when they are missing, and migrates tables of an older
 // version, in one transaction under an advisory lock. Tables of a newer version are refused, so
 // update all processes before you go back. [WithoutMigration] and [DDL] are for programs whose role
-// may not create tables. Whoever changes the tables by hand finds out from the next New, which
-// returns [ErrSchema] for what would lose records or their order.
+// may not create tables. If somebody changes the tables by hand so that records or their order
+// could be lost, the next New returns [ErrSchema].
 //
-// The clock of the server counts for leases. Set tcp_keepalives_idle on the server to a minute or
-// so: it is how the server notices that a process was cut off from it, and ends what that process
-// had begun.
+// Leases end by the clock of the server. Set tcp_keepalives_idle on the server to about a minute,
+// so that it notices when a process was cut off, and ends the transactions of that process.
 //
 // A server logs the arguments of slow statements, with the deliveries in them, if
 // log_min_duration_statement is set. Set log_parameter_max_length to 0, or use
@@ -112,16 +112,16 @@
 //
 // # Errors
 //
-//	ErrConfig         New, DDL, Feed: arguments or options that make no sense or do not fit the data
+//	ErrConfig         New, DDL, Feed: arguments or options that are invalid or do not match the data
 //	ErrNotDurable     New: the server may lose what it acknowledges
 //	ErrSchema         New: tables that are missing, newer, or changed by hand
 //	ErrClosed         after Close
-//	ErrLocked         Commit: others hold locks on records to be marked; the rest was stored
+//	ErrLocked         Commit: other transactions lock records to be marked; the rest was stored
 //	ErrNoAttempt      Tx: the context is not that of a handler of this Store's records
 //	ErrAttemptOver    Tx: the handler has returned
 //	ErrTxEnded        the attempt: the handler ended the transaction itself
 //	ErrTxFailed       the attempt: a statement in the transaction failed, and the handler succeeded
 //	ErrUnknownOutcome the attempt: the connection broke during the commit, and the server is away
 //
-// [webhook.ErrQueueFull] and [webhook.ErrSettled] are as package webhook says.
+// For [webhook.ErrQueueFull] and [webhook.ErrSettled] see package webhook.
 package pgstore

@@ -19,38 +19,38 @@ type Error string
 func (e Error) Error() string { return string(e) }
 
 const (
-	// ErrConfig means that [New] or [DDL] was given arguments or options that make no sense, or
-	// that do not fit the data.
+	// ErrConfig means that arguments or options of [New] or [DDL] are invalid, or do not match the
+	// data.
 	ErrConfig Error = "pgstore: invalid configuration"
-	// ErrSchema means that the tables are missing, of a newer version, or were changed so that the
+	// ErrSchema means that the tables are missing, are of a newer version, or were changed so that the
 	// Store cannot work.
-	ErrSchema Error = "pgstore: the tables are not as this version needs them"
+	ErrSchema Error = "pgstore: this version cannot work with the tables"
 	// ErrNotDurable means that the server may lose what it acknowledged. See
 	// [WithoutDurabilityCheck].
 	ErrNotDurable Error = "pgstore: the server may lose what it acknowledges"
 	// ErrClosed means that [Store.Close] was called.
 	ErrClosed Error = "pgstore: the store is closed"
-	// ErrLocked means that another transaction holds records that a Commit was to mark. The rest of
+	// ErrLocked means that another transaction locks records that a Commit should mark. The rest of
 	// that Commit was stored.
 	ErrLocked Error = "pgstore: another transaction holds locks on records"
-	// ErrNoAttempt means that [Tx] was called with a context that is not the one of a handler of a
-	// record of this Store.
-	ErrNoAttempt Error = "pgstore: the context is not that of an attempt at a record of a pgstore.Store"
+	// ErrNoAttempt means that the context passed to [Tx] does not come from a handler of a record of
+	// this Store.
+	ErrNoAttempt Error = "pgstore: the context does not belong to a handler of a record of a pgstore.Store"
 	// ErrAttemptOver means that [Tx] was called after the handler had returned.
 	ErrAttemptOver Error = "pgstore: the attempt is over"
 	// ErrTxEnded means that the handler ended the transaction of [Tx] itself, so the record could
 	// not be settled in it.
-	ErrTxEnded Error = "pgstore: the transaction of the attempt is for the store to end, not for the handler"
-	// ErrTxFailed means that a statement in the transaction of [Tx] had failed, and the handler
-	// succeeded all the same. PostgreSQL commits no such transaction.
+	ErrTxEnded Error = "pgstore: the handler ended the transaction of its attempt, which is for the store to end"
+	// ErrTxFailed means that a statement in the transaction of [Tx] had failed, but the handler
+	// returned nil. PostgreSQL cannot commit such a transaction.
 	ErrTxFailed Error = "pgstore: a statement in the transaction of the attempt failed, so nothing was committed"
 	// ErrUnknownOutcome means that the connection was lost while the transaction of [Tx] was
-	// committed, and the server could not be asked what became of it. If it was committed, the next
-	// attempt ends with [webhook.ErrSettled].
-	ErrUnknownOutcome Error = "pgstore: the connection was lost during the commit; its outcome is not known"
+	// committed, and the server could not report the outcome. If it was committed, the next attempt
+	// ends with [webhook.ErrSettled].
+	ErrUnknownOutcome Error = "pgstore: the connection was lost during the commit; its outcome is unknown"
 )
 
-// failure is an error of the driver, with a text that quotes neither values nor the connection.
+// failure is an error of the driver. Its text quotes neither values nor the connection.
 type failure struct {
 	text   string
 	causes []error
@@ -59,8 +59,8 @@ type failure struct {
 // Error returns the text.
 func (f *failure) Error() string { return f.text }
 
-// Unwrap returns the error of the driver, and the sentinel that the failure matches if there is
-// one.
+// Unwrap returns the error of the driver and, if there is one, the sentinel that the failure
+// matches.
 func (f *failure) Unwrap() []error { return f.causes }
 
 // SQLSTATE codes and classes.
@@ -70,8 +70,8 @@ const (
 	codeDiskFull         = "53100"
 )
 
-// fail makes the error of an operation. The texts of drivers' errors may quote the address of the
-// server, the user, and values, so they are replaced.
+// fail returns the error of an operation. It replaces the text of the driver's error, which may
+// quote the address of the server, the user, and values.
 func fail(op string, err error) error {
 	if err == nil {
 		return nil
@@ -110,7 +110,7 @@ func isOwn(err error) bool {
 	return sentinel || full || made
 }
 
-// message is the message of the server if its class is one of those that quote names of tables and
+// message returns the message of the server if messages of its class quote names of tables and
 // columns, but no values.
 func message(err *pgconn.PgError) string {
 	if len(err.Code) != 5 {
@@ -124,7 +124,7 @@ func message(err *pgconn.PgError) string {
 	}
 }
 
-// plain returns a SQLSTATE, or a question mark for what is none.
+// plain returns code if it is a SQLSTATE, otherwise a question mark.
 func plain(code string) string {
 	for _, r := range code {
 		if (r < '0' || r > '9') && (r < 'A' || r > 'Z') {
@@ -134,8 +134,8 @@ func plain(code string) string {
 	return code
 }
 
-// permanent reports whether an error stays until somebody changes something: a table or a privilege
-// is missing, for example.
+// permanent reports whether an error stays until somebody acts, for example because a table or a
+// privilege is missing.
 func permanent(err error) bool {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok || len(pg.Code) != 5 {

@@ -2,14 +2,13 @@ package pgstore
 
 import "time"
 
-// WithPace sets how often the Store does what is not done for each record, for tests that cannot
-// wait. Zero leaves a pace as it is.
-func WithPace(sweep, check, house, grace time.Duration) Option {
+// WithPace sets how often the Store does background work. Zero keeps the default.
+func WithPace(sweep, check, prune, grace time.Duration) Option {
 	return func(c *config) error {
 		for _, p := range []struct {
 			to *time.Duration
 			d  time.Duration
-		}{{&c.pace.sweep, sweep}, {&c.pace.check, check}, {&c.pace.house, house}, {&c.pace.grace, grace}} {
+		}{{&c.pace.sweep, sweep}, {&c.pace.check, check}, {&c.pace.prune, prune}, {&c.pace.grace, grace}} {
 			if p.d > 0 {
 				*p.to = p.d
 			}
@@ -18,7 +17,7 @@ func WithPace(sweep, check, house, grace time.Duration) Option {
 	}
 }
 
-// WithOpenWarning sets after what time the log says that a transaction stays open.
+// WithOpenWarning sets how long a transaction may be open before the log says so.
 func WithOpenWarning(d time.Duration) Option {
 	return func(c *config) error {
 		c.pace.open = d
@@ -26,7 +25,7 @@ func WithOpenWarning(d time.Duration) Option {
 	}
 }
 
-// Low returns the ID up to which the looks of a partition do not ask any more, -1 without a feed.
+// Low returns the ID above which looks ask for the records of a partition, or -1 without a feed.
 func (s *Store) Low(part int) int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -10,23 +10,23 @@ import (
 )
 
 const (
-	// feedRows and feedBytes bound what a feed gets at a time, unless one record is larger.
+	// feedRows and feedBytes bound the records that a feed gets at a time. A larger record comes
+	// alone.
 	feedRows  = 128
 	feedBytes = 256 << 10
-	// lookBytes bounds what all feeds get at a time, likewise.
+	// lookBytes bounds in the same way the records that all feeds get at a time.
 	lookBytes = 4 << 20
-	// ownBytes bounds the records in memory that this process has stored and that a feed has not
-	// seen yet. Those beyond it are read from the server.
+	// ownBytes bounds the records in memory that this process has stored and that a feed has not got
+	// yet. Others are read from the server.
 	ownBytes = 256 << 10
 )
 
-// feed is one call of Feed. The lock of the Store guards it. There is no cursor: a transaction that
-// began early can commit late, and then its records have smaller IDs than others that were fed
-// already. So each look asks for all records with an ID above low, and those that were fed are left
-// out.
+// feed is one call of Feed. Store.mu guards it. A cursor would not work: a transaction that began
+// early can commit late, and then its records have smaller IDs than others that were fed already.
+// So each look asks for all records with an ID above low, and leaves out those that were fed.
 type feed struct {
 	part int
-	out  chan portion // has room while the feed is wanting
+	out  chan feedBatch // has room while the feed is wanting
 
 	started bool
 	start   int64 // records up to this ID were committed before the feed began
@@ -34,47 +34,47 @@ type feed struct {
 
 	fed   map[key]struct{} // fed, and not known to be settled
 	above []int64          // IDs above low that were fed; some may be settled
-	late  []key            // settled during the look that is under way
-	swept int64            // up to which ID the present sweep has come
+	late  []key            // settled during the current look
+	swept int64            // the ID that the current sweep has reached
 
-	sweptAt time.Time // the poller's alone
+	sweptAt time.Time // used by the poller only
 
-	wanting bool // the loop body has got all that there was
-	looking bool // a look is under way
-	more    bool // the last look did not give all that it saw
+	wanting bool // the loop body has got all records that were read
+	looking bool // a look is running
+	more    bool // the last look saw more than it passed on
 	missed  bool // this process stored records while the feed was not wanting
 
-	own     map[key]webhook.Record // what this process stored for the feed since it began
+	own     map[key]webhook.Record // records that this process stored since the feed began
 	ownSize int
 }
 
-// portion is what a feed gets at a time: records, or the error that ends it.
-type portion struct {
+// feedBatch is what a feed gets at a time: records, or the error that ends it.
+type feedBatch struct {
 	records []*webhook.Record
 	err     error
 }
 
 // Feed implements [webhook.Store]. All feeds of a Store share one goroutine that looks for records,
-// so a feed costs no connection. A feed has 128 records or 256 KiB in memory at most, or one larger
-// record, and the ID of each record that was fed and is not settled.
+// so a feed needs no connection. A feed holds at most 128 records or 256 KiB in memory, or one
+// larger record. It also holds the ID of each record that was fed and is not settled.
 //
-// It survives a server that is away for a few seconds. The error after that, or at once if a table
-// or a privilege is missing, is the last that the feed yields.
+// A feed survives an outage of the server of a few seconds. After that, or at once if a table or a
+// privilege is missing, it yields an error and ends.
 func (s *Store) Feed(ctx context.Context, part int) iter.Seq2[*webhook.Record, error] {
 	return func(yield func(*webhook.Record, error) bool) {
 		if part < 0 || part >= s.partitions {
 			yield(nil, misconfigured("there is no partition %d", part))
 			return
 		}
-		f := &feed{part: part, out: make(chan portion, 1), fed: make(map[key]struct{}), own: make(map[key]webhook.Record), wanting: true}
+		f := &feed{part: part, out: make(chan feedBatch, 1), fed: make(map[key]struct{}), own: make(map[key]webhook.Record), wanting: true}
 		s.mu.Lock()
 		s.feeds[part] = append(s.feeds[part], f)
-		s.hurry = true
+		s.lookDue = true
 		s.mu.Unlock()
-		s.kick()
+		s.wakePoller()
 		defer s.endFeed(f)
 		for {
-			var next portion
+			var next feedBatch
 			select {
 			case <-ctx.Done():
 				return
@@ -120,14 +120,14 @@ func (s *Store) want(f *feed) {
 	s.mu.Lock()
 	f.wanting = true
 	if f.more || f.missed {
-		s.hurry = true
+		s.lookDue = true
 	}
 	s.mu.Unlock()
-	s.kick()
+	s.wakePoller()
 }
 
-// kick makes the poller look at what has changed.
-func (s *Store) kick() {
+// wakePoller makes the poller check whether a look is due.
+func (s *Store) wakePoller() {
 	select {
 	case s.wake <- struct{}{}:
 	default:
@@ -137,45 +137,45 @@ func (s *Store) kick() {
 // stored notes records that this process has committed, for the feeds of their partitions.
 func (s *Store) stored(records []*webhook.Record, keys []key) {
 	s.mu.Lock()
-	hurry := false
+	lookDue := false
 	for i, r := range records {
 		for _, f := range s.feeds[r.Part] {
 			f.missed = f.missed || !f.wanting
-			hurry = hurry || f.wanting
+			lookDue = lookDue || f.wanting
 			_, known := f.fed[keys[i]]
 			if known || keys[i].id <= f.low || f.ownSize+len(r.Data) > ownBytes && len(f.own) > 0 {
 				continue
 			}
-			f.own[keys[i]] = *r // as it is now; who yields it makes a copy
+			f.own[keys[i]] = *r // a copy of its present state; see takeOwnLocked
 			f.ownSize += len(r.Data)
 		}
 	}
-	s.hurry = s.hurry || hurry
+	s.lookDue = s.lookDue || lookDue
 	s.mu.Unlock()
-	if hurry {
-		s.kick()
+	if lookDue {
+		s.wakePoller()
 	}
 }
 
-// replayed notes that this process has put records back into partitions.
+// replayed notes that this process has replayed records of partitions.
 func (s *Store) replayed(parts map[int]bool) {
 	s.mu.Lock()
 	for part := range parts {
 		for _, f := range s.feeds[part] {
 			f.missed = true
-			s.hurry = true
+			s.lookDue = true
 		}
 	}
 	s.mu.Unlock()
-	s.kick()
+	s.wakePoller()
 }
 
-// settled forgets a record that is not pending any more.
+// settled removes a record that is not pending any more.
 func (s *Store) settled(part int, k key) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, f := range s.feeds[part] {
-		if f.looking { // the look may see the record, and must not take it for a new one
+		if f.looking { // the look may see the record, and must not feed it again
 			f.late = append(f.late, k)
 			continue
 		}
@@ -183,8 +183,8 @@ func (s *Store) settled(part int, k key) {
 	}
 }
 
-// lookedLocked ends a look or a sweep. Store.mu is held.
-func (f *feed) lookedLocked() {
+// endLookLocked ends a look or a sweep. Store.mu must be held.
+func (f *feed) endLookLocked() {
 	f.looking = false
 	for _, k := range f.late {
 		delete(f.fed, k)
@@ -192,8 +192,8 @@ func (f *feed) lookedLocked() {
 	f.late = f.late[:0]
 }
 
-// takeOwnLocked returns a record that this process has stored, nil if it is not in memory. Store.mu
-// is held.
+// takeOwnLocked removes and returns a record that this process has stored, or nil if it is not in
+// memory. Store.mu must be held.
 func (f *feed) takeOwnLocked(k key) *webhook.Record {
 	r, ok := f.own[k]
 	if !ok {
@@ -204,7 +204,7 @@ func (f *feed) takeOwnLocked(k key) *webhook.Record {
 	return &r
 }
 
-// raiseLocked sets low to at least id. Store.mu is held.
+// raiseLocked sets low to at least id. Store.mu must be held.
 func (f *feed) raiseLocked(id int64) {
 	if id <= f.low {
 		return
@@ -225,7 +225,8 @@ func (f *feed) raiseLocked(id int64) {
 	}
 }
 
-// recountLocked makes above of what is fed and not settled. Store.mu is held.
+// recountLocked computes above from the records that were fed and not settled. Store.mu must be
+// held.
 func (f *feed) recountLocked() {
 	f.above = f.above[:0]
 	for k := range f.fed {
@@ -235,20 +236,20 @@ func (f *feed) recountLocked() {
 	}
 }
 
-// wasteLimit is how many IDs of settled records above may have.
+// wasteLimit is how many IDs of settled records above may hold.
 const wasteLimit = 1024
 
-// mostLocked returns how many records a look must ask for so that it sees feedRows that were not
-// fed. Store.mu is held.
-func (f *feed) mostLocked() int64 {
+// lookLimitLocked returns how many records a look must ask for, so that it sees feedRows records
+// that were not fed. Store.mu must be held.
+func (f *feed) lookLimitLocked() int64 {
 	if len(f.above) > 2*len(f.fed)+wasteLimit {
 		f.recountLocked()
 	}
 	return int64(len(f.above)) + feedRows
 }
 
-// forgetLocked makes the feed look at everything again. Store.mu is held.
-func (f *feed) forgetLocked() {
+// restartLocked makes the feed look at all records again. Store.mu must be held.
+func (f *feed) restartLocked() {
 	f.low, f.swept = 0, 0
 	f.recountLocked()
 }

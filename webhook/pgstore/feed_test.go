@@ -45,7 +45,8 @@ func TestFeed(t *testing.T) {
 	require.Equal(t, 2, r.Attempts)
 }
 
-// TestFeedForgets: what is fed and settled takes no memory, whoever settled it.
+// TestFeedForgets: a record that was fed and settled needs no memory, no matter which process
+// settled it.
 func TestFeedForgets(t *testing.T) {
 	t.Parallel()
 	k := newKit(t)

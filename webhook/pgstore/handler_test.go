@@ -26,7 +26,7 @@ const applicationToken = "0123456789abcdef0123456789abcdef"
 // portal returns the member ID of a portal.
 func portal(n int) string { return fmt.Sprintf("%032x", n) }
 
-// portals is a verifier for so many portals.
+// portals is a verifier for a number of portals.
 func portals(n int) webhook.Verifier {
 	var all []webhook.Verifier
 	for i := range n {

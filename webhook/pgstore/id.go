@@ -7,23 +7,23 @@ import (
 	"strings"
 )
 
-// key identifies a record: its ID in the order of commits, and the random number of its commit. The
-// latter is there for failovers. If a server takes over that does not have the newest commits, it
-// gives their IDs again, and what was marked for the old records must not hit the new ones.
+// key identifies a record: its ID in the order of commits, and the random tag of its commit. The
+// tag is for failovers. If a server takes over that does not have the newest commits, it gives
+// their IDs again. Marks for the old records must not hit the new ones.
 type key struct {
 	id  int64
 	tag int32
 }
 
-// perCommit is how many records one value of the sequence is for.
+// perCommit is how many IDs one value of the sequence provides.
 const perCommit = 1024
 
-// String is the ID that callers see.
+// String returns the ID that callers see.
 func (k key) String() string {
 	return strconv.FormatInt(k.id, 10) + "-" + fmt.Sprintf("%08x", uint32(k.tag)) //nolint:gosec // the bits count
 }
 
-// parseKey reads an ID back. It accepts nothing but what String returns.
+// parseKey parses an ID. It accepts only what String returns.
 func parseKey(s string) (key, bool) {
 	left, right, found := strings.Cut(s, "-")
 	if !found || len(right) != 8 {
@@ -50,5 +50,5 @@ func columns(keys []key) (ids []int64, tags []int32) {
 	return ids, tags
 }
 
-// newTag returns the random number of a commit.
+// newTag returns the random tag of a commit.
 func newTag() int32 { return int32(rand.Uint32()) } //nolint:gosec // it guards against chance, not against people

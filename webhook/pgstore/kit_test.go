@@ -19,7 +19,7 @@ import (
 	"github.com/b24events/b24events/webhook/pgstore"
 )
 
-// patient is how long a test waits for what has to happen.
+// patient is how long a test waits for something that must happen.
 const patient = 30 * time.Second
 
 const howToStart = "start PostgreSQL, with pg_ctlcluster 15 main start for example, or set POSTGRES_DSN"
@@ -298,5 +298,5 @@ func pause(tb testing.TB, d time.Duration) {
 	}
 }
 
-// cleanupContext is for what a test does at its end.
+// cleanupContext is for the cleanup of a test.
 func (k *kit) cleanupContext() context.Context { return context.WithoutCancel(k.Context()) }

@@ -8,8 +8,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Acquire implements [webhook.Leaser]. Leases end by the clock of the database. Each time that one
-// gets another owner its token in the table grows, for programs that fence what they write
+// Acquire implements [webhook.Leaser]. Leases end by the clock of the database. When a lease gets
+// another owner, its token in the table grows. Programs can use the token to fence their writes
 // elsewhere.
 func (s *Store) Acquire(ctx context.Context, owner string, ttl time.Duration, names ...string) ([]string, error) {
 	if len(names) == 0 {

@@ -6,23 +6,23 @@ import (
 	"time"
 )
 
-// bound keeps the number of pending records below a limit. Counting them takes time, so a count
-// lets this process store an eighth of the room that is left before it counts again.
+// bound keeps the number of pending records below a limit. Counting takes time, so after a count
+// this process stores up to an eighth of the free room before it counts again.
 type bound struct {
 	limit int64 // 0 for none
 
 	mu      sync.Mutex
 	counted int64 // at the last count
 	at      time.Time
-	added   int64 // by this process since
-	gone    int64 // settled by this process since
+	added   int64 // since then, by this process
+	gone    int64 // settled since then, by this process
 }
 
-// recount is how often a full store is counted, if this process settles nothing.
+// recount is how often a full store is counted if this process settles nothing.
 const recount = 100 * time.Millisecond
 
-// has reports whether there is room for n more.
-func (b *bound) has(ctx context.Context, s *Store, n int) (bool, error) {
+// hasRoom reports whether there is room for n more records.
+func (b *bound) hasRoom(ctx context.Context, s *Store, n int) (bool, error) {
 	if b.limit == 0 {
 		return true, nil
 	}
@@ -46,7 +46,7 @@ func (b *bound) has(ctx context.Context, s *Store, n int) (bool, error) {
 	return pending+more <= b.limit, nil
 }
 
-// changed notes what a Commit did.
+// changed notes how many records a Commit added and settled.
 func (b *bound) changed(added int, gone int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

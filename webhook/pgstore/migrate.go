@@ -11,8 +11,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// migrationFiles has a script for each version of the tables, in the order of their names. A script
-// after the first ends with an update of the version in the table "store".
+// migrationFiles has a script for each version of the tables, in the order of their names. Each
+// script but the first ends with an update of the version in the table "store".
 //
 //go:embed migrations/*.sql
 var migrationFiles embed.FS
@@ -34,9 +34,9 @@ func migrations() ([]string, error) {
 	return scripts, nil
 }
 
-// DDL returns the SQL that creates the tables, for [WithoutMigration]: apply it with psql as a role
-// that may, and give the program's role the privileges that the last lines name. It takes the
-// options of New; [WithSchema] and [WithPartitions] make a difference.
+// DDL returns the SQL that creates the tables, for use with [WithoutMigration]. Apply it with psql
+// as a role that may create tables, and grant the program's role the privileges in the last lines.
+// It takes the options of New; only [WithSchema] and [WithPartitions] make a difference.
 func DDL(opts ...Option) (string, error) {
 	cfg, err := newConfig(opts)
 	if err != nil {
@@ -62,7 +62,7 @@ COMMIT;
 	return b.String(), nil
 }
 
-// in fills the schema and the number of partitions in.
+// in replaces the placeholders for the schema and the number of partitions.
 func (c *config) in(sql string) string {
 	n := c.partitions
 	if n == 0 {
@@ -77,7 +77,7 @@ type layout struct {
 	partitions int
 }
 
-// prepare creates or changes the tables if they are not of this version, and returns the number of
+// prepare creates or migrates the tables if they are not of this version. It returns the number of
 // partitions.
 func prepare(ctx context.Context, conn *pgx.Conn, cfg *config) (int, error) {
 	scripts, err := migrations()
@@ -114,8 +114,8 @@ func outdated(cfg *config, found, wanted int) error {
 	return fmt.Errorf("%w: schema %s has version %d, and this program needs %d; migrate it", ErrSchema, cfg.schema, found, wanted)
 }
 
-// migrate brings the tables to the version of this program. Several processes may do so at the same
-// time: IF NOT EXISTS alone does not keep them apart.
+// migrate brings the tables to the version of this program. A lock keeps processes apart that do so
+// at the same time, for which IF NOT EXISTS is not enough.
 func migrate(ctx context.Context, conn *pgx.Conn, cfg *config, scripts []string) (layout, error) {
 	tx, err := conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite})
 	if err != nil {
@@ -138,7 +138,7 @@ func migrate(ctx context.Context, conn *pgx.Conn, cfg *config, scripts []string)
 	if found.version >= len(scripts) { // another process was first
 		return found, nil
 	}
-	if !exists { // IF NOT EXISTS would ask for the privilege even if it does
+	if !exists { // IF NOT EXISTS would require the privilege even if the schema exists
 		if _, err := tx.Exec(ctx, cfg.in("CREATE SCHEMA {schema}")); err != nil {
 			return layout{}, err
 		}

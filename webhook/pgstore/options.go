@@ -16,8 +16,8 @@ const (
 	DefaultPartitions = 64
 	DefaultMinPoll    = 20 * time.Millisecond
 	DefaultMaxPoll    = 250 * time.Millisecond
-	// MaxDataBytes is the size of the largest record that a Store takes. PostgreSQL itself takes
-	// almost 1 GB, with several times as much memory at both ends.
+	// MaxDataBytes is the size of the largest record that a Store accepts. PostgreSQL itself accepts
+	// almost 1 GB, but that takes several times as much memory in both processes.
 	MaxDataBytes = 64 << 20
 )
 
@@ -26,7 +26,7 @@ type Option func(*config) error
 
 type config struct {
 	schema       string
-	partitions   int // 0: those of the data
+	partitions   int // 0: as many as the data have
 	minPoll      time.Duration
 	maxPoll      time.Duration
 	keep         time.Duration
@@ -37,13 +37,13 @@ type config struct {
 	pace         pace
 }
 
-// pace is how often the Store does what is not done for each record.
+// pace is how often the Store does background work.
 type pace struct {
 	sweep time.Duration // between two pages of a sweep
 	check time.Duration // between two looks for open transactions
-	house time.Duration // between two rounds of the housekeeper
-	grace time.Duration // for how long a feed survives errors of the server
-	open  time.Duration // after what time the log says that a transaction stays open
+	prune time.Duration // between two deletions of expired records
+	grace time.Duration // how long a feed survives errors of the server
+	open  time.Duration // how long a transaction may be open before the log says so
 }
 
 func newConfig(opts []Option) (config, error) {
@@ -51,7 +51,7 @@ func newConfig(opts []Option) (config, error) {
 		schema:  DefaultSchema,
 		minPoll: DefaultMinPoll, maxPoll: DefaultMaxPoll,
 		migrate: true, checkDurable: true,
-		pace: pace{sweep: time.Second, check: time.Second, house: time.Minute, grace: 5 * time.Second, open: time.Minute},
+		pace: pace{sweep: time.Second, check: time.Second, prune: time.Minute, grace: 5 * time.Second, open: time.Minute},
 	}
 	for _, opt := range opts {
 		if opt == nil {
@@ -76,17 +76,17 @@ var schemaName = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,62}$`)
 func WithSchema(name string) Option {
 	return func(c *config) error {
 		if !schemaName.MatchString(name) || strings.HasPrefix(name, "pg_") {
-			return misconfigured("a schema is named with up to 63 lower-case letters, digits and underscores, without pg_ in front")
+			return misconfigured("the name of a schema has up to 63 lower-case letters, digits and underscores, and does not begin with pg_")
 		}
 		c.schema = name
 		return nil
 	}
 }
 
-// WithPartitions sets the number of partitions, from 2 to [webhook.MaxPartitions]. It is stored
-// when the tables are created, and never changes: another number is refused with [ErrConfig].
-// Without the option new tables get [DefaultPartitions], and others keep theirs. Use several times
-// as many partitions as processes, so that each gets an even share.
+// WithPartitions sets the number of partitions, from 2 to [webhook.MaxPartitions]. New stores it
+// when it creates the tables. It never changes: New refuses another number with [ErrConfig].
+// Without the option, new tables get [DefaultPartitions], and existing tables keep theirs. Use
+// several times as many partitions as processes, so that each gets an even share.
 func WithPartitions(n int) Option {
 	return func(c *config) error {
 		if n < 2 || n > webhook.MaxPartitions {
@@ -97,9 +97,9 @@ func WithPartitions(n int) Option {
 	}
 }
 
-// WithPollInterval sets how often a process looks for records that others stored: every lowest
-// while there are some, and less and less often, up to every highest, while there are none. The
-// process sees its own records at once. The defaults are [DefaultMinPoll] and [DefaultMaxPoll].
+// WithPollInterval sets how often a process looks for records that other processes stored. The
+// interval is lowest while there are some, and grows up to highest while there are none. A process
+// sees its own records at once. The defaults are [DefaultMinPoll] and [DefaultMaxPoll].
 func WithPollInterval(lowest, highest time.Duration) Option {
 	return func(c *config) error {
 		if lowest < time.Millisecond || highest < lowest || highest > time.Minute {
@@ -110,28 +110,28 @@ func WithPollInterval(lowest, highest time.Duration) Option {
 	}
 }
 
-// WithKeep keeps records for so long after they were handled, for [webhook.Archive.Replay]. Without
-// it they are deleted at once. All processes should have the same: each moves what it handles, and
-// deletes what is older than its own time. A process without the option deletes nothing of what is
-// kept.
+// WithKeep keeps records for d after they were handled, for [webhook.Archive.Replay]. Without it
+// they are deleted at once. All processes should use the same duration: each archives the records
+// that it handles, and deletes archived records that are older than its own duration. A process
+// without the option deletes no archived records.
 func WithKeep(d time.Duration) Option {
 	return func(c *config) error {
 		if d < time.Second {
-			return misconfigured("keeping records for %s; a second is the least", d)
+			return misconfigured("WithKeep(%s): the duration must be at least a second", d)
 		}
 		c.keep = d
 		return nil
 	}
 }
 
-// WithMaxPending bounds the records that wait to be handled. Commit returns an error that matches
-// [webhook.ErrQueueFull] rather than store more. Each process counts for itself, more and more
-// often as the bound comes near, so several of them may exceed it by a few percent. A count of
-// 100,000 records takes the server some 20 ms. The default is no bound but the disk.
+// WithMaxPending bounds the number of pending records. A Commit that would store more returns an
+// error that matches [webhook.ErrQueueFull]. Each process counts for itself, more and more often as
+// the number approaches the bound, so several of them may exceed it by a few percent. A count of
+// 100,000 records takes the server some 20 ms. By default, only the disk bounds the number.
 func WithMaxPending(n int64) Option {
 	return func(c *config) error {
 		if n < 1 {
-			return misconfigured("a bound of %d records is less than 1", n)
+			return misconfigured("WithMaxPending(%d): the number must be positive", n)
 		}
 		c.maxPending = n
 		return nil
@@ -139,8 +139,8 @@ func WithMaxPending(n int64) Option {
 }
 
 // WithoutMigration makes New neither create nor change tables. It refuses tables that are missing,
-// or of another version, with [ErrSchema]. Use it when the program's role may not create tables,
-// and apply what [DDL] returns with another.
+// or of another version, with [ErrSchema]. Use it if the program's role may not create tables, and
+// apply the result of [DDL] with another role.
 func WithoutMigration() Option {
 	return func(c *config) error {
 		c.migrate = false

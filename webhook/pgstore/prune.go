@@ -9,9 +9,10 @@ import (
 // pruneRows is how many records one statement deletes.
 const pruneRows = 1000
 
-// keepHouse deletes what is kept for longer than [WithKeep], and leases that ended long ago.
-func (s *Store) keepHouse(ctx context.Context) {
-	period := s.cfg.pace.house
+// pruneLoop deletes records that were kept for as long as [WithKeep] says, and leases that ended
+// long ago.
+func (s *Store) pruneLoop(ctx context.Context) {
+	period := s.cfg.pace.prune
 	if s.cfg.keep > 0 {
 		period = min(period, s.cfg.keep)
 	}
@@ -23,13 +24,13 @@ func (s *Store) keepHouse(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		if err := s.tidy(ctx); err != nil && s.usable(ctx) == nil {
-			s.cfg.logger.LogAttrs(ctx, slog.LevelWarn, "pgstore: cannot delete what is kept no longer, trying again", s.attrs(err)...)
+		if err := s.prune(ctx); err != nil && s.usable(ctx) == nil {
+			s.cfg.logger.LogAttrs(ctx, slog.LevelWarn, "pgstore: cannot delete expired records and leases, trying again", s.attrs(err)...)
 		}
 	}
 }
 
-func (s *Store) tidy(ctx context.Context) error {
+func (s *Store) prune(ctx context.Context) error {
 	if err := s.change(ctx, true, statement{sql: s.q.purge}); err != nil {
 		return err
 	}

@@ -180,7 +180,7 @@ func (s *server) dsn() string {
 	return fmt.Sprintf("postgres://postgres@127.0.0.1:%s/postgres?sslmode=disable", s.port)
 }
 
-// kill kills the server as a crash does: without a word to anybody.
+// kill kills the server without a shutdown, as a crash does.
 func (s *server) kill() {
 	s.Helper()
 	require.NoError(s, s.cmd.Process.Kill())

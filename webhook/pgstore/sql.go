@@ -9,7 +9,7 @@ import (
 // queries are the statements on the tables of one schema.
 type queries struct {
 	insert                string
-	done, parked, counted marking // what a Commit does with marked records
+	done, parked, counted marking // for marked records
 	left                  string
 	count                 string
 	newest, look, load    string
@@ -23,35 +23,35 @@ type queries struct {
 	settle, pending       string
 }
 
-// marking is a statement that marks records, in two forms: wait waits for locks of others, and skip
-// leaves out what others have locked.
+// marking is a statement that marks records, in two forms: wait waits for locks of other
+// transactions, and skip leaves out records that these lock.
 type marking struct{ wait, skip string }
 
 const (
-	// Each transaction that changes something says how it is committed. What the session or the
-	// role has set may differ from one connection to the next.
+	// Each transaction that changes something sets how it is committed. The settings of the session or
+	// the role may differ between connections.
 	begin = `BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE`
-	// The argument is how many milliseconds a statement may take.
+	// The argument is the time limit of a statement in milliseconds.
 	settings = `SELECT set_config('statement_timeout', $1, true), set_config('idle_in_transaction_session_timeout', $1, true),
  set_config('lock_timeout', '0', true), set_config('synchronous_commit', `
 	durable = settings + `CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)`
 	relaxed = settings + `'off', true)`
-	// Nobody holds locks on records for longer than a commit takes, but for people and for processes
-	// that hang.
-	hasty = `SELECT set_config('lock_timeout', '250', true)`
+	// Transactions of this package lock records only for as long as a commit takes. People, and
+	// processes that hang, may lock them for longer.
+	shortLockTimeout = `SELECT set_config('lock_timeout', '250', true)`
 	// A timeout during COMMIT would end the wait for a synchronous standby, and COMMIT would report
 	// success.
-	unhurried = `SELECT set_config('statement_timeout', '0', true)`
-	// From the settlement to COMMIT other processes wait for this one.
-	settling = `SELECT set_config('statement_timeout', '0', true), set_config('idle_in_transaction_session_timeout', '5000', true)`
-	commit   = `COMMIT`
-	rollback = `ROLLBACK`
+	noStatementTimeout = `SELECT set_config('statement_timeout', '0', true)`
+	// From settling to COMMIT, other processes wait for this one.
+	settleLimits = `SELECT set_config('statement_timeout', '0', true), set_config('idle_in_transaction_session_timeout', '5000', true)`
+	commit       = `COMMIT`
+	rollback     = `ROLLBACK`
 )
 
-// recordColumns are the columns of a pending record in the order in which scanRecord reads them.
+// recordColumns are the columns of a pending record, in the order in which scanRecord reads them.
 const recordColumns = `p.part, p.id, p.tag, p.name, p.member_id, p.received, p.attempts, p.interrupted, p.due, p.err, p.data`
 
-// newestID is the greatest ID that may have been given so far.
+// newestID is the highest ID that may have been given so far.
 const newestID = `CASE WHEN is_called THEN last_value * 1024 + 1023 ELSE 0 END`
 
 const (
@@ -59,9 +59,9 @@ const (
 	keysAndMore = `unnest($1::smallint[], $2::bigint[], $3::integer[], $4::integer[], $5::integer[], $6::timestamptz[], $7::text[])
  WITH ORDINALITY AS u(part, id, tag, attempts, interrupted, due, err, place)`
 	same = `p.part = u.part AND p.id = u.id AND p.tag = u.tag`
-	// moment is when a record is settled. The marks of a Commit are in the order of settling.
+	// moment is the time of settling, which grows in the order of the marks.
 	moment = `statement_timestamp() + place * interval '1 microsecond'`
-	// archived names what is moved from pending to the archive.
+	// archived lists the columns that are moved from pending to archive.
 	archived = `(id, tag, part, state, settled, name, member_id, received, attempts, interrupted, err, data)`
 )
 
@@ -80,8 +80,8 @@ func newQueries(schema string, keep bool) queries {
 		done = archiveDone
 	}
 	return queries{
-		// The sequence is read in the statement that inserts, not before: whoever has a value of it
-		// has the table locked in ROW EXCLUSIVE mode until the end of the transaction. See poller.
+		// The statement that inserts also reads the sequence. So a transaction that has a value of it
+		// also holds the lock ROW EXCLUSIVE on the table until it ends. See poller.
 		insert: in(`WITH c AS MATERIALIZED (SELECT nextval('{schema}.commits') * 1024 AS base),
  added AS (INSERT INTO {schema}.pending (part, id, tag, name, member_id, received, data)
   SELECT r.part, c.base + r.place - 1, $1, r.name, r.member_id, r.received, r.data
@@ -98,7 +98,7 @@ func newQueries(schema string, keep bool) queries {
 		left:  in(`SELECT p.id, p.tag FROM ` + keysAndPart + ` JOIN {schema}.pending p ON ` + same),
 		count: in(`SELECT count(*) FROM (SELECT FROM {schema}.pending LIMIT $1) p`),
 
-		// A look takes a millisecond, and compiling it takes a hundred.
+		// A look takes a millisecond, and compiling it would take a hundred.
 		newest: in(`SELECT ` + newestID + `, set_config('jit', 'off', true) FROM {schema}.commits`),
 		look: in(`SELECT f.place, p.id, p.tag, octet_length(p.data), p.attempts > 0 OR p.interrupted > 0 OR p.due IS NOT NULL OR p.err <> ''
  FROM unnest($1::smallint[], $2::bigint[]) WITH ORDINALITY AS f(part, low, place)
@@ -130,8 +130,8 @@ func newQueries(schema string, keep bool) queries {
 		purge: in(`DELETE FROM {schema}.leases l USING (SELECT name FROM {schema}.leases
   WHERE until < now() - interval '1 day' FOR UPDATE SKIP LOCKED) u WHERE l.name = u.name`),
 
-		// Whoever takes several leases locks them in the order of their names. A new token is greater
-		// than all that the name ever had, even if its row was purged in between.
+		// A statement for several leases locks them in the order of their names. A new token is greater
+		// than all earlier ones of the name, even if its row was purged in between.
 		acquire: in(`INSERT INTO {schema}.leases AS l (name, owner, until, token)
  SELECT name, $2, clock_timestamp() + $3 * interval '1 microsecond', (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
  FROM unnest($1::text[]) AS name ORDER BY name COLLATE "C"

@@ -21,10 +21,10 @@ type statement struct {
 // binary asks for results in PostgreSQL's binary format.
 var binary = []int16{pgtype.BinaryFormatCode}
 
-// run sends statements in one round trip and reads their results. The types of all arguments are
-// known here, so the statements need neither a name nor a description: they leave nothing behind in
-// the session, and PgBouncer in transaction mode passes them on in any version. A statement is
-// planned for its arguments each time, so no plan is left from when a table was empty.
+// run sends statements in one round trip and reads their results. It knows the types of all
+// arguments, so the statements need neither a name nor a description: they leave nothing behind in
+// the session, and every version of PgBouncer in transaction mode passes them on. The server plans
+// each statement for its arguments, so it never uses a plan from the time when a table was empty.
 //
 // If a statement fails, run returns its error and those after it do not run.
 func run(ctx context.Context, conn *pgx.Conn, statements ...statement) error {
@@ -72,7 +72,7 @@ func run(ctx context.Context, conn *pgx.Conn, statements ...statement) error {
 	return failed
 }
 
-// typeOf returns the PostgreSQL type of an argument, and about how many bytes it takes.
+// typeOf returns the PostgreSQL type of an argument, and an estimate of its encoded size.
 func typeOf(arg any) (oid uint32, size int, err error) {
 	const header, item = 20, 12
 	switch v := arg.(type) {
@@ -101,15 +101,15 @@ func typeOf(arg any) (oid uint32, size int, err error) {
 	}
 }
 
-// total returns the bytes of all values, each with so much more.
-func total[T string | []byte](values []T, more int) (n int) {
+// total returns the size of all values, plus overhead for each.
+func total[T string | []byte](values []T, overhead int) (n int) {
 	for _, v := range values {
-		n += len(v) + more
+		n += len(v) + overhead
 	}
 	return n
 }
 
-// each makes a function that reads all rows: scan is called once for each.
+// each returns a function that reads all rows. It calls scan once for each.
 func each(scan func(pgx.Rows) error) func(pgx.Rows) error {
 	return func(rows pgx.Rows) error {
 		for rows.Next() {
@@ -121,7 +121,7 @@ func each(scan func(pgx.Rows) error) func(pgx.Rows) error {
 	}
 }
 
-// one makes a function that reads one row into dest.
+// one returns a function that reads one row into dest.
 func one(dest ...any) func(pgx.Rows) error {
 	return func(rows pgx.Rows) error {
 		if !rows.Next() {

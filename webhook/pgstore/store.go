@@ -15,31 +15,31 @@ import (
 // Keys of the log attributes, besides those of package webhook.
 const (
 	KeySchema       = "schema"       // the schema of the tables
-	KeyTransactions = "transactions" // number of open ones
+	KeyTransactions = "transactions" // the number of open transactions
 )
 
 // Store is a [webhook.Store] in a PostgreSQL database, for any number of processes. It is also the
 // [webhook.Leaser] of its partitions, and a [webhook.Transactor]: see [Tx]. It is safe for
 // concurrent use. Make one with [New].
 //
-// Errors of the driver are wrapped: errors.As finds the *pgconn.PgError. Their texts are replaced
-// by ones without addresses, users and values.
+// Errors wrap those of the driver: errors.As finds the *pgconn.PgError. Their texts hold no
+// addresses, users or values.
 type Store struct {
 	cfg        config
 	pool       *pgxpool.Pool
 	q          queries
 	partitions int
 	bound      bound
-	txSlots    chan struct{} // full while as many handlers have a transaction as may
+	txSlots    chan struct{} // one entry per handler with a transaction
 
 	end  context.CancelFunc
 	done sync.WaitGroup
-	wake chan struct{} // the poller
+	wake chan struct{} // wakes the poller
 
-	mu     sync.Mutex
-	feeds  map[int][]*feed // by partition
-	hurry  bool            // the next look is due
-	closed chan struct{}
+	mu      sync.Mutex
+	feeds   map[int][]*feed // by partition
+	lookDue bool            // the poller should look at once
+	closed  chan struct{}
 }
 
 var (
@@ -48,16 +48,18 @@ var (
 	_ webhook.Transactor = (*Store)(nil)
 )
 
-// ownConnections is how many connections of the pool are left to the Store itself: one for Commit,
-// one for the feeds, one for leases and the rest. Handlers have the others for their transactions.
+// ownConnections is how many connections of the pool the Store reserves for itself: one for Commit,
+// one for the feeds, one for leases and everything else. Handlers get the others for their
+// transactions.
 const ownConnections = 3
 
 // New opens the store in the database of the pool, and creates or updates its tables. It needs a
-// connection to the primary server. The pool stays the caller's, who closes it after the Store.
+// connection to the primary server. The pool belongs to the caller, who closes it after the Store.
 //
-// It returns [ErrConfig] if options make no sense or do not fit the data, [ErrNotDurable] if the
+// It returns [ErrConfig] if options are invalid or do not match the data, [ErrNotDurable] if the
 // server may lose what it acknowledges, and [ErrSchema] if the tables are newer than this package
-// or were changed by hand. Any other error means that the database cannot be reached, or refuses.
+// or were changed by hand. Any other error means that the database cannot be reached, or refused a
+// statement.
 func New(ctx context.Context, pool *pgxpool.Pool, opts ...Option) (*Store, error) {
 	if pool == nil {
 		return nil, misconfigured("nil pool")
@@ -79,7 +81,7 @@ func New(ctx context.Context, pool *pgxpool.Pool, opts ...Option) (*Store, error
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	s.end = end
 	s.done.Go(func() { newPoller(s).run(life) })
-	s.done.Go(func() { s.keepHouse(life) })
+	s.done.Go(func() { s.pruneLoop(life) })
 	return s, nil
 }
 
@@ -100,8 +102,8 @@ func open(ctx context.Context, pool *pgxpool.Pool, cfg *config) (partitions int,
 }
 
 // Close ends the goroutines of the Store and its feeds, which yield [ErrClosed], and waits for the
-// goroutines. What is called later returns [ErrClosed]. Leases run out by themselves, and the pool
-// stays open. Call it after the Handler's Shutdown. It returns nil.
+// goroutines. Methods that are called later return [ErrClosed]. Leases expire by themselves, and
+// the pool stays open. Call Close after the Handler's Shutdown. It returns nil.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	select {
@@ -110,8 +112,8 @@ func (s *Store) Close() error {
 		close(s.closed)
 	}
 	s.mu.Unlock()
-	// What is under way at the server ends in milliseconds, and the pool would have to close its
-	// connections if it were cut off.
+	// Running statements end in milliseconds. Interrupting them would make the pool close its
+	// connections.
 	cut := time.AfterFunc(closeGrace, s.end)
 	s.done.Wait()
 	cut.Stop()
@@ -148,8 +150,8 @@ func (s *Store) query(ctx context.Context, statements ...statement) error {
 	return run(ctx, conn.Conn(), statements...)
 }
 
-// change runs statements in a transaction, in one round trip. It is durable when change returns
-// nil, unless relax is set: then it is a fraction of a second later.
+// change runs statements in a transaction, in one round trip. The transaction is durable when
+// change returns nil. If relax is set, it is durable a fraction of a second later.
 func (s *Store) change(ctx context.Context, relax bool, statements ...statement) error {
 	if err := s.usable(ctx); err != nil {
 		return err
@@ -164,7 +166,7 @@ func (s *Store) change(ctx context.Context, relax bool, statements ...statement)
 	all := make([]statement, 0, len(statements)+4)
 	all = append(all, statement{sql: begin}, limits(ctx, relax))
 	all = append(all, statements...)
-	all = append(all, statement{sql: unhurried}, statement{sql: commit})
+	all = append(all, statement{sql: noStatementTimeout}, statement{sql: commit})
 	if err := run(ctx, conn.Conn(), all...); err != nil {
 		recoverConn(ctx, conn.Conn())
 		return err
@@ -175,8 +177,8 @@ func (s *Store) change(ctx context.Context, relax bool, statements ...statement)
 // changeTimeout bounds a transaction of the Store, if its context lasts longer.
 const changeTimeout = 10 * time.Second
 
-// limits is the statement that limits those after it in the transaction. The server's limits are a
-// little later than the end of the context, so that it is the context that ends a statement.
+// limits returns the statement that sets time limits for those after it in the transaction. They
+// are a little later than the end of the context, so that the context ends a statement first.
 func limits(ctx context.Context, relax bool) statement {
 	sql := durable
 	if relax {
@@ -189,11 +191,11 @@ func limits(ctx context.Context, relax bool) statement {
 	return statement{sql: sql, args: []any{milliseconds(timeout)}}
 }
 
-// rollbackTime bounds a ROLLBACK, in addition to what the context had left.
+// rollbackTime bounds a ROLLBACK.
 const rollbackTime = time.Second
 
-// recoverConn rolls a failed transaction back, so that the pool can keep the connection. If that
-// fails, the pool closes it.
+// recoverConn rolls back a failed transaction, so that the pool can keep the connection. If that
+// fails, the pool closes the connection.
 func recoverConn(ctx context.Context, conn *pgx.Conn) {
 	if conn.IsClosed() || conn.PgConn().TxStatus() == 'I' {
 		return
@@ -203,7 +205,7 @@ func recoverConn(ctx context.Context, conn *pgx.Conn) {
 	_ = run(ctx, conn, statement{sql: rollback})
 }
 
-// attrs are the attributes of a log line about the store.
+// attrs returns the attributes of a log line about the store.
 func (s *Store) attrs(err error, more ...slog.Attr) []slog.Attr {
 	if err != nil {
 		more = append(more, slog.String(webhook.KeyError, fail("background", err).Error()))

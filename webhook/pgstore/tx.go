@@ -11,21 +11,22 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/b24events/b24events/internal/timing"
 	"github.com/b24events/b24events/webhook"
 )
 
 const (
-	// settleTime bounds the end of a transaction, which goes on if the handler's context has ended.
+	// settleTime bounds the end of a transaction, which continues if the handler's context has ended.
 	settleTime = 15 * time.Second
-	// idleSlack is how much longer than the handler's context the server leaves a transaction open
-	// that does nothing, and idleLimit is how long without such a context.
+	// The server keeps an idle transaction open for idleSlack longer than the handler's context lasts,
+	// or for idleLimit if that context has no deadline.
 	idleSlack = 15 * time.Second
 	idleLimit = 15 * time.Minute
 )
 
-// Tx returns the transaction of the attempt that ctx belongs to: what the handler writes in it is
-// committed if and only if the record is settled. The first call begins it, and later ones return
-// the same. Attempts that do not call Tx have no transaction.
+// Tx returns the transaction of the attempt that ctx belongs to. What the handler writes in it is
+// committed if and only if the record is settled. The first call begins the transaction, and later
+// calls return the same one. Attempts that do not call Tx have no transaction.
 //
 //	event.On(mux, event.OnCrmDealAdd, func(ctx context.Context, d *event.Delivery, e event.CRMEntity) error {
 //		tx, err := pgstore.Tx(ctx)
@@ -38,18 +39,18 @@ const (
 //
 // When the handler returns nil, its record is deleted (or archived, see [WithKeep]) in the
 // transaction, which is then committed. When the handler fails or panics, the transaction is rolled
-// back. So the writes of exactly one attempt are in the database, also if two processes handle the
-// record at the same time because a lease was lost, and also if a process or the server crashes at
-// any moment. Calls to the portal, and writes elsewhere, are not part of it: they happen once for
-// each attempt.
+// back. So the database has the writes of exactly one attempt, even if two processes handle the
+// record at the same time because a lease was lost, or if a process or the server crashes at any
+// moment. Calls to the portal, and writes elsewhere, are not part of the transaction: they happen
+// once per attempt.
 //
-// The transaction is for one goroutine at a time, and over when the handler returns. Its Commit and
-// Rollback return [ErrTxEnded]; Begin makes a savepoint. It has the isolation level that the
-// session has by default.
+// One goroutine at a time may use the transaction, which ends when the handler returns. Its Commit
+// and Rollback return [ErrTxEnded]; Begin makes a savepoint. It has the session's default isolation
+// level.
 //
 // It holds a connection of the pool from the first call until the handler returns. So call the
-// portal before, and ask for the transaction when there is something to write. All but three
-// connections of the pool may be held in this way, one at the least; Tx waits until there is one.
+// portal first, and call Tx when there is something to write. Handlers may hold all but three
+// connections of the pool, but at least one. Tx waits until one is free.
 //
 // Tx returns [ErrNoAttempt] if ctx is not from a handler of a record in a [Store], and
 // [ErrAttemptOver] after the handler has returned.
@@ -75,7 +76,7 @@ type attempt struct {
 	over chan struct{} // closed when the handler has returned
 
 	mu sync.Mutex
-	tx pgx.Tx // nil before the first call of Tx
+	tx pgx.Tx // nil until the first call of Tx
 }
 
 // handlerTx is the transaction as handlers see it.
@@ -89,8 +90,8 @@ func (handlerTx) Rollback(context.Context) error { return ErrTxEnded }
 
 // Attempt implements [webhook.Transactor]. See [Tx].
 //
-// An error of finish is that of the handler, or it means that nothing was committed, with one
-// exception: it matches [ErrUnknownOutcome].
+// An error of finish is that of the handler, or means that nothing was committed. The exception is
+// an error that matches [ErrUnknownOutcome].
 func (s *Store) Attempt(ctx context.Context, part int, id string) (handler context.Context, finish func(error) error) {
 	k, ok := parseKey(id)
 	if !ok || part < 0 || part >= s.partitions {
@@ -100,7 +101,7 @@ func (s *Store) Attempt(ctx context.Context, part int, id string) (handler conte
 	return context.WithValue(ctx, attemptKey{}, a), func(err error) error { return a.finish(ctx, err) }
 }
 
-// begin returns the transaction, which it begins if there is none.
+// begin returns the transaction. It begins one if there is none.
 func (a *attempt) begin(ctx context.Context) (pgx.Tx, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -114,7 +115,7 @@ func (a *attempt) begin(ctx context.Context) (pgx.Tx, error) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	go func() { // a goroutine that the handler left behind must not hold up finish
+	go func() { // a goroutine that outlives the handler must not block finish
 		select {
 		case <-a.over:
 			cancel()
@@ -167,7 +168,7 @@ func (a *attempt) finish(ctx context.Context, handled error) error {
 	return fail("settle", err)
 }
 
-// rollback ends the transaction, and gives the connection back in any case.
+// rollback ends the transaction, and always returns the connection to the pool.
 func (a *attempt) rollback(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, rollbackTime)
 	defer cancel()
@@ -195,10 +196,10 @@ func (a *attempt) settle(ctx context.Context) error {
 	err := run(ctx, a.tx.Conn(),
 		statement{sql: a.s.q.settle, args: []any{[]int16{int16(a.part)}, []int64{a.key.id}, []int32{a.key.tag}}, affected: &n}, //nolint:gosec // checked by Attempt
 		statement{sql: `SELECT pg_current_xact_id()::text`, rows: one(&id)},
-		statement{sql: settling},
+		statement{sql: settleLimits},
 	)
 	if err == nil && n != 1 {
-		err = fmt.Errorf("pgstore: the transaction of the handler is undone: %w", webhook.ErrSettled)
+		err = fmt.Errorf("pgstore: the transaction of the handler was rolled back: %w", webhook.ErrSettled)
 	}
 	if err != nil {
 		a.rollback(ctx)
@@ -214,10 +215,10 @@ func (a *attempt) settle(ctx context.Context) error {
 // errRowsOpen means that the handler returned while it was reading the result of a query.
 const errRowsOpen Error = "pgstore: rows of a query in the transaction of the attempt were not closed, so nothing was committed"
 
-// errLostConnection means that the transaction was lost before it was to be committed.
+// errLostConnection means that the connection was lost before the transaction could be committed.
 const errLostConnection Error = "pgstore: the connection of the transaction was lost, so nothing was committed"
 
-// ambiguous reports whether a COMMIT that failed with err may have been carried out.
+// ambiguous reports whether a COMMIT that failed with err may have been executed.
 func ambiguous(err error) bool {
 	if errors.Is(err, pgx.ErrTxCommitRollback) {
 		return false
@@ -226,10 +227,10 @@ func ambiguous(err error) bool {
 	return !ok || pg.Severity == "FATAL" || pg.Severity == "PANIC"
 }
 
-// outcome asks on another connection what became of a transaction.
+// outcome asks the server, on another connection, whether a transaction was committed.
 func (a *attempt) outcome(ctx context.Context, transaction string, lost error) error {
-	// The status alone could be that of another transaction, on a server that took over without
-	// having got this one. There the record is still pending.
+	// The status alone could be that of another transaction, on a server that took over and never
+	// received this one. On such a server, the record is still pending.
 	const rounds, pause = 20, 100 * time.Millisecond
 	lost = fail("settle", lost)
 	unknown := fmt.Errorf("%w: %w", ErrUnknownOutcome, lost)
@@ -255,10 +256,8 @@ func (a *attempt) outcome(ctx context.Context, transaction string, lost error) e
 		case status != "in progress":
 			return unknown
 		}
-		select {
-		case <-ctx.Done():
+		if timing.Sleep(ctx, pause) != nil {
 			return unknown
-		case <-time.After(pause):
 		}
 	}
 	return unknown
