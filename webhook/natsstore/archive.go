@@ -50,7 +50,7 @@ func (s *Store) list(ctx context.Context, a archive, after string, limit int) ([
 	err := s.scan(ctx, q, func(m *message) bool {
 		id, ok := parseID(lastToken(m.subject))
 		if !ok || m.subject != a.subject(id) {
-			return true // somebody else's message
+			return true // another program wrote it
 		}
 		r := m.archived(id)
 		s.listed.add(r.ID, m.seq)
@@ -63,7 +63,7 @@ func (s *Store) list(ctx context.Context, a archive, after string, limit int) ([
 	return list, nil
 }
 
-// position returns where a record is in the archive, or was.
+// position returns the sequence that a record has or had in the archive.
 func (s *Store) position(ctx context.Context, a archive, name string) (uint64, error) {
 	id, ok := parseID(name)
 	if !ok {
@@ -86,10 +86,10 @@ func (s *Store) position(ctx context.Context, a archive, name string) (uint64, e
 	return 0, ErrNotArchived
 }
 
-// Replay implements [webhook.Store]. Records are stored again and then deleted from the archive. If
-// the process dies in between and the replay is repeated within half a minute, a record is still
-// replayed once; later, it may be replayed twice. If the store has no room for all, the error
-// matches [webhook.ErrQueueFull].
+// Replay implements [webhook.Store]. It stores the records again and then deletes them from the
+// archive. If the process dies in between, repeat the replay: within half a minute, each record is
+// still replayed once; later, it may be replayed twice. If the store has no room for all records,
+// the error matches [webhook.ErrQueueFull].
 func (s *Store) Replay(ctx context.Context, ids ...string) (int, error) {
 	return s.takeOut(ctx, "replay", ids, func(ctx context.Context, list []taken) error {
 		var adds []*request
@@ -124,7 +124,7 @@ type taken struct {
 	id recordID
 }
 
-// takeOut finds archived records, calls use with some of them at a time, and deletes them then. It
+// takeOut finds archived records, calls use with some of them at a time, and then deletes them. It
 // returns how many were deleted.
 func (s *Store) takeOut(ctx context.Context, what string, ids []string, use func(context.Context, []taken) error) (int, error) {
 	ctx, leave, err := s.enter(ctx)

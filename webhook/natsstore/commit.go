@@ -10,10 +10,10 @@ import (
 )
 
 // moveBatch is how many records are read at a time to be archived or replayed. It bounds the memory
-// of that.
+// for that.
 const moveBatch = 64
 
-// adding is a record that is to be stored.
+// adding is a record to be stored.
 type adding struct {
 	*request
 
@@ -23,7 +23,7 @@ type adding struct {
 
 // marking is a mark for a pending record.
 type marking struct {
-	*request // of the counters, or of the delete; nil for those to be archived
+	*request // stores the counters, or deletes the record; nil if the record is to be archived
 
 	mark webhook.Mark
 	id   recordID
@@ -36,15 +36,16 @@ type commit struct {
 	adds   []adding
 	counts []marking // counters of records that stay pending
 	drops  []marking // records to be deleted
-	moves  []marking // records to be read first: they are archived, or in doubt
-	server string    // that drops are for
+	moves  []marking // records to be read first, to archive them or because they are in doubt
+	server string    // the server that drops are for
 	freed  bool      // something was deleted
 }
 
-// Commit implements [webhook.Store]. The records are published in their order without waiting for
-// each other, and Commit waits for all acknowledgements of the server. If the connection breaks
-// meanwhile, Commit waits for it and publishes again what was not acknowledged; the server knows
-// records that it has by their IDs. If that stored them in another order, Commit returns an error.
+// Commit implements [webhook.Store]. It publishes the records in their order without waiting in
+// between, and then waits for all acknowledgements of the server. If the connection breaks
+// meanwhile, Commit waits for it and repeats what was not acknowledged; the server recognizes
+// records that it has by their IDs. If the records were stored in another order, Commit returns an
+// error.
 func (s *Store) Commit(ctx context.Context, add []*webhook.Record, marks []webhook.Mark) error {
 	ctx, leave, err := s.enter(ctx)
 	if err != nil {
@@ -79,8 +80,8 @@ func (c *commit) plan(add []*webhook.Record, marks []webhook.Mark) error {
 	return c.planMarks(marks)
 }
 
-// planMarks makes the requests of the marks: the first one that settles a record counts, otherwise
-// the last one.
+// planMarks makes the requests of the marks. For each record, the first mark that settles it
+// counts, or else the last mark.
 func (c *commit) planMarks(marks []webhook.Mark) error {
 	c.s.mu.Lock()
 	doubt := c.s.doubt
@@ -136,7 +137,7 @@ func (s *Store) tooLarge(r *webhook.Record) error {
 	return nil
 }
 
-// run sends the requests. Marks are applied although the records find no room.
+// run sends the requests. Marks are applied even if there is no room for the records.
 func (c *commit) run(ctx context.Context) error {
 	sent := c.send(ctx)
 	marked := c.afterMarks()
@@ -151,7 +152,7 @@ func (c *commit) run(ctx context.Context) error {
 		c.freed = true
 	}
 	if marked == nil {
-		marked = c.forgetCounters(ctx)
+		marked = c.deleteCounters(ctx)
 	}
 	stored := c.afterAdds()
 	if errors.Is(stored, webhook.ErrQueueFull) && c.freed { // the marks may have made room
@@ -168,7 +169,7 @@ func (c *commit) run(ctx context.Context) error {
 	return errors.Join(stored, marked)
 }
 
-// requests is the requests that can be repeated on any server.
+// requests returns the requests that can be repeated on any server.
 func (c *commit) requests() []*request {
 	var list []*request
 	for _, a := range c.adds {
@@ -181,7 +182,7 @@ func (c *commit) requests() []*request {
 }
 
 // send sends all requests together. If the server was restarted before it replied to all deletes,
-// the records of the others are read before they are deleted.
+// the remaining records are moved to c.moves, to be read before they are deleted.
 func (c *commit) send(ctx context.Context) error {
 	requests := c.requests()
 	for _, m := range c.drops {
@@ -200,7 +201,7 @@ func (c *commit) send(ctx context.Context) error {
 	return c.s.execute(ctx, c.requests())
 }
 
-// afterAdds gives the records that were stored their IDs.
+// afterAdds sets the IDs of records that were stored.
 func (c *commit) afterAdds() error {
 	var failure, full error
 	last := make(map[int]uint64)
@@ -231,7 +232,7 @@ func (c *commit) afterAdds() error {
 	return full
 }
 
-// afterMarks notes what marks did, and returns the first error.
+// afterMarks notes which marks were applied, and returns an error if one was not.
 func (c *commit) afterMarks() error {
 	var failure error
 	for _, m := range c.counts {
@@ -259,7 +260,7 @@ func (c *commit) afterMarks() error {
 	return failure
 }
 
-// noteMarked keeps where the counters of a record are.
+// noteMarked notes the sequence of the counters of a record.
 func (s *Store) noteMarked(id recordID, seq uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -267,9 +268,9 @@ func (s *Store) noteMarked(id recordID, seq uint64) {
 	part[id.String()] = max(seq, part[id.String()])
 }
 
-// forgetCounters deletes the counters of records that were settled. A crash before leaves them for
-// the next Feed.
-func (c *commit) forgetCounters(ctx context.Context) error {
+// deleteCounters deletes the counters of records that were settled. After a crash before that, the
+// next Feed deletes them.
+func (c *commit) deleteCounters(ctx context.Context) error {
 	var requests []*request
 	c.s.mu.Lock()
 	for _, list := range [][]marking{c.drops, c.moves} {
@@ -284,9 +285,9 @@ func (c *commit) forgetCounters(ctx context.Context) error {
 	return c.s.deleteAll(ctx, requests)
 }
 
-// move archives pending records, or deletes them if they are in doubt and done: each is read,
-// stored in the archive and deleted. If the process dies in between, the record is in both streams.
-// Then the next Feed deletes it, and the archive takes no second copy.
+// move archives pending records, or deletes them if they are in doubt and done. To archive a
+// record, it reads it, stores it in the archive and deletes it. If the process dies in between, the
+// record is in both streams. Then the next Feed deletes it, and the archive accepts no second copy.
 func (s *Store) move(ctx context.Context, batch []marking) error {
 	for {
 		err := s.moveHere(ctx, batch)
@@ -296,7 +297,7 @@ func (s *Store) move(ctx context.Context, batch []marking) error {
 	}
 }
 
-// moveHere is move, unless the server is restarted meanwhile.
+// moveHere is move on one server. It returns errOtherServer if that restarts meanwhile.
 func (s *Store) moveHere(ctx context.Context, batch []marking) error {
 	server := s.linkNow().server
 	reads := make([]*request, len(batch))
@@ -315,7 +316,7 @@ func (s *Store) moveHere(ctx context.Context, batch []marking) error {
 		}
 		reads[i] = nil
 		if part, ok := s.partOf(subjectOf(msg)); !ok || msg.idOf(part) != m.id {
-			continue // settled before
+			continue // it was settled earlier
 		}
 		present = append(present, m)
 		deletes = append(deletes, s.deleteMessage(s.pending(), m.id.seq))
@@ -328,7 +329,7 @@ func (s *Store) moveHere(ctx context.Context, batch []marking) error {
 	}
 	for _, r := range copies {
 		if e := r.reply.Error; e != nil && e.isConflict() {
-			continue // it is there
+			continue // it is archived already
 		}
 		if _, err := r.written(); err != nil {
 			return fmt.Errorf("archive: %w", err)
@@ -346,7 +347,7 @@ func (s *Store) moveHere(ctx context.Context, batch []marking) error {
 	return nil
 }
 
-// archiveFor returns where records of a state go, if anywhere.
+// archiveFor returns the archive for records of a state, if there is one.
 func (s *Store) archiveFor(state webhook.State) (archive, bool) {
 	switch {
 	case state == webhook.StateParked:

@@ -14,62 +14,62 @@ import (
 )
 
 const (
-	// readAhead is how many messages a cursor asks for at a time, and has in memory at most.
+	// readAhead is how many messages a cursor requests at a time, and holds in memory at most.
 	readAhead = 256
-	// minReadBytes is how many bytes of them it may have, at least.
+	// minReadBytes is the least bound for the bytes of these messages.
 	minReadBytes = 2 << 20
-	// pullTime is how long the server keeps a request for messages, and pullBeat how often it shows
-	// meanwhile that it still has it.
+	// pullTime is how long the server keeps a request for messages. pullBeat is how often it sends a
+	// heartbeat meanwhile.
 	pullTime = 30 * time.Second
 	pullBeat = 5 * time.Second
-	// statusRoom is for what the server sends beside the messages of one request.
+	// statusRoom is room for the status messages of one request.
 	statusRoom = 32
-	// idleCursor is when the server deletes a cursor that nobody reads.
+	// idleCursor is how long a cursor may be idle before the server deletes it.
 	idleCursor = 5 * time.Minute
-	// scanWait is how long a scan waits for the next message before it looks whether there is one.
+	// scanWait is how long a scan waits for the next message before it asks whether there is one.
 	scanWait = time.Second
 )
 
-// Errors that end a cursor. Another one can go on.
+// Errors that end a cursor. A new cursor can continue.
 const (
-	errGap      Error = "natsstore: messages of the server were lost on the way"
-	errSilence  Error = "natsstore: the server is silent"
+	errGap      Error = "natsstore: messages from the server were lost"
+	errSilence  Error = "natsstore: the server sends no messages"
 	errNoCursor Error = "natsstore: the server has ended the cursor"
 )
 
-// errNothing means that there was no message for some time.
+// errNothing means that no message came in time.
 const errNothing Error = "natsstore: no message in time"
 
-// query says what a cursor reads.
+// query describes the messages that a cursor reads.
 type query struct {
 	stream  string
 	filter  string
-	from    uint64    // sequence; zero for all
+	from    uint64    // first sequence; zero for all
 	since   time.Time // instead of from; zero for all
 	headers bool      // without the data
 	ahead   int       // messages in memory; zero for readAhead
 }
 
-// cursor reads the messages of a stream in order. It is a consumer of the server that acknowledges
-// nothing, so what the stream holds does not depend on it.
+// cursor reads the messages of a stream in order. It is a consumer that acknowledges nothing, so it
+// does not change the stream.
 //
-// It does not use the iterators of package jetstream. Those go on by themselves from where they
-// were, which would miss records if the server had lost its last ones, and which blocks while the
-// server is down.
+// It does not use the iterators of package jetstream. After a reconnect these continue by
+// themselves from the sequence that they had reached. That would miss records if the server had
+// lost its last messages, and it blocks while the server is down.
 type cursor struct {
 	s        *Store
 	stream   string
 	consumer string
 	sub      *nats.Subscription
 	msgs     chan *nats.Msg
-	inbox    string // prefix of the subject that the server sends the status of a request to
+	inbox    string // prefix of the subjects to which the server sends the status of requests
 	ahead    int
 	bytes    int64
 
-	requests int    // that were sent
+	requests int    // how many were sent
 	asked    int    // messages that the last one may still bring
-	last     uint64 // sequence among the messages of the consumer
-	left     uint64 // messages that were there at the beginning
+	last     uint64 // consumer sequence of the last message
+	left     uint64 // how many messages there were when the cursor was opened
 }
 
 // open makes a cursor.
@@ -114,7 +114,7 @@ func (s *Store) open(ctx context.Context, q query) (*cursor, error) {
 	return c, nil
 }
 
-// subscribe subscribes to what the server sends, and closes the cursor if ctx ends before.
+// subscribe subscribes to the messages of the cursor. It closes the cursor if ctx ends before that.
 func (c *cursor) subscribe(ctx context.Context) error {
 	done := make(chan error, 1)
 	go func() {
@@ -146,14 +146,15 @@ func (c *cursor) close() {
 	}()
 }
 
-// remove asks the server to delete the consumer. If that is lost, the server does it later.
+// remove asks the server to delete the consumer. If the request is lost, the server deletes the
+// idle consumer later.
 func (c *cursor) remove() {
 	if c.s.nc.IsConnected() {
 		_ = c.s.nc.PublishRequest(c.s.api+"CONSUMER.DELETE."+c.stream+"."+c.consumer, c.s.nc.NewInbox(), nil)
 	}
 }
 
-// unread returns how many messages the server has not sent.
+// unread returns how many messages the server has not sent yet.
 func (c *cursor) unread(ctx context.Context) (uint64, error) {
 	info := c.s.apiRequest(c.stream, "CONSUMER.INFO", "")
 	info.subject += "." + c.consumer
@@ -174,14 +175,14 @@ func (c *cursor) pull(ctx context.Context) error {
 	})
 }
 
-// next returns the next message. It returns the cause of the end of ctx, or errNothing after wait
-// if that is not zero. After another error the cursor is of no use any more.
+// next returns the next message. If ctx ends, it returns the cause. If wait is not zero, it returns
+// errNothing after wait. After any other error, the cursor cannot be used any more.
 func (c *cursor) next(ctx context.Context, wait time.Duration) (*message, error) {
 	quiet := 2*pullBeat + pullBeat/2
 	if wait > 0 {
 		quiet = wait
 	}
-	var silence *time.Timer // most messages are there already
+	var silence *time.Timer // made when needed, because most messages have arrived already
 	for {
 		if c.asked == 0 {
 			if err := c.pull(ctx); err != nil {
@@ -236,7 +237,7 @@ func (c *cursor) read(msg *nats.Msg) (*message, error) {
 	}, nil
 }
 
-// status handles what the server says about a request for messages.
+// status handles a status message about a request for messages.
 func (c *cursor) status(msg *nats.Msg) error {
 	code, text := first(msg.Header, "Status"), first(msg.Header, "Description")
 	switch {
@@ -244,10 +245,10 @@ func (c *cursor) status(msg *nats.Msg) error {
 		return errNoReply
 	case code == "100":
 		if sent, err := strconv.ParseUint(first(msg.Header, "Nats-Last-Consumer"), 10, 64); err == nil && sent > c.last {
-			return errGap // it was sent before
+			return errGap // a message that was sent earlier is missing
 		}
 	case msg.Subject != c.inbox+strconv.Itoa(c.requests):
-		// of a request that has brought all its messages
+		// an earlier request, which has brought all its messages
 	case code == "404", code == "408", code == "409" && (strings.Contains(text, "MaxBytes") || strings.Contains(text, "Batch Completed")):
 		c.asked = 0 // it brings no more
 	default:
@@ -256,7 +257,7 @@ func (c *cursor) status(msg *nats.Msg) error {
 	return nil
 }
 
-// scan calls f for each message that is there, in order, until f returns false.
+// scan calls f for each message of a stream, in order, until f returns false.
 func (s *Store) scan(ctx context.Context, q query, f func(*message) bool) error {
 	if err := s.online(ctx); err != nil {
 		return err

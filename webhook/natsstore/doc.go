@@ -1,5 +1,5 @@
 // Package natsstore keeps the queue of package webhook in streams of NATS JetStream, for programs
-// that run as several replicas. It needs nats-server 2.9 or later, and 2.10 or later is better: see
+// that run as several replicas. It needs nats-server 2.9 or later. 2.10 or later is better; see
 // below.
 //
 //	nc, err := nats.Connect(url,
@@ -41,23 +41,22 @@
 //
 //	jetstream { store_dir: "/var/lib/nats", sync_interval: always }
 //
-// That is about ten times slower: each record and each delete is a sync of its own. A client cannot
-// read this setting, so the package cannot check it. The monitoring port of the server shows it as
-// sync_always under /jsz?config=1.
+// That is about ten times slower, because each record and each delete is a sync of its own. A
+// client cannot read this setting, so the package cannot check it. The monitoring port of the
+// server shows it as sync_always under /jsz?config=1.
 //
-// With [WithReplicas](3) the servers of a cluster keep three copies, and one of them may fail. Each
-// of them still syncs every two minutes: a power failure of all of them at once loses as much. The
-// tests kill the servers of a cluster one after the other. They do not divide its network.
+// With [WithReplicas](3) the servers of a cluster keep three copies, and one server may fail. Each
+// server still syncs every two minutes, so a power failure of all of them at once loses as much.
+// The tests kill the servers of a cluster one after the other. They do not partition its network.
 //
 // When the connection breaks, Commit waits until it is back and repeats what the server did not
 // acknowledge. So a restart of the server loses no delivery, and refuses none if it is shorter than
-// the enqueue timeout of the Handler. Feeds go on by themselves then.
+// the enqueue timeout of the Handler. Feeds continue by themselves then.
 //
-// Servers before 2.10 forget deletes when they are killed (not when they are stopped): up to 8 MiB
-// of records that were settled come back. A process that settled them recognizes the last 16,000 of
-// them, and deletes them again. Others are handled twice. A power failure has that effect on every
-// version, for the last two minutes. Parked records that were discarded may come back in the same
-// way.
+// Servers before 2.10 lose deletes when they are killed, but not when they are stopped: up to 8 MiB
+// of settled records come back. The process that settled them recognizes the last 16,000 of them,
+// and deletes them again. Others are handled twice. On every version, a power failure has that
+// effect for the last two minutes. Discarded parked records may come back in the same way.
 //
 // # Order
 //
@@ -79,38 +78,39 @@
 //	B24EVENTS-leases  B24EVENTS.lease.NAME and       leases of partitions, and
 //	                  B24EVENTS.clock                the clock of the server
 //
-// New makes them. It refuses those that exist with a setting that would lose records or their
-// order, such as another retention than limits, discard old, memory storage or max_age, and changes
-// no such setting. To look at them:
+// New makes them. It refuses existing streams with a setting that would lose records or their
+// order, for example another retention than limits, discard old, memory storage or max_age. It
+// never changes such a setting. To look at the streams:
 //
 //	nats stream report
 //	nats stream view B24EVENTS-parked
 //
-// 32 is the number of partitions. A store keeps the number that it was made with; to change it, let
-// the store run empty, stop all processes and delete the streams.
+// 32 is the number of partitions. A store keeps the number that it was made with. To change it,
+// wait until the store is empty, stop all processes and delete the streams.
 //
-// A record that is archived is stored in the archive first and deleted then. After a crash in
-// between it is in both streams. It is not handled again: a Feed compares the records that were
-// there with the archive, and deletes them. The archive takes a record once.
+// To archive a record, the store first writes it to the archive and then deletes it from the
+// pending records. After a crash in between it is in both streams. It is not handled again: a Feed
+// compares older records with the archive, and deletes those that are in it. The archive holds a
+// record once.
 //
 // # Limits
 //
 // The server holds a message of at most max_payload, 1 MB by default. A record with more than that,
 // less 4 KB for headers, is rejected; raise max_payload if your portals send more. [WithMaxPending]
-// and [WithMaxBytes] bound the pending records. Parked records are bounded by the disk and the
-// limits of the account only: alert on [webhook.Depth].
+// and [WithMaxBytes] bound the pending records. Only the disk and the limits of the account bound
+// parked records, so alert on [webhook.Depth].
 //
-// Memory of the server: it remembers the IDs of the records of the last 30 seconds, and the subject
-// of each parked or kept record, about 150 bytes each.
+// The server keeps in memory the IDs of the records of the last 30 seconds, and the subject of each
+// parked or kept record, about 150 bytes each.
 //
 // # Leases
 //
 // A Store is a [webhook.Leaser], so the Handlers of several processes share the partitions without
-// another option. A lease runs on the clock of the server: it begins when the server stores it. A
+// another option. A lease uses the clock of the server, and begins when the server stores it. So a
 // process with a wrong clock neither steals nor loses leases. In a cluster, the clocks of the
 // servers must agree to a fraction of a lease, because another server may become the leader of the
-// stream. [Store.Fence] returns a number that grows with each owner, for what handlers write
-// elsewhere.
+// stream. [Store.Fence] returns a number that grows with each owner, so that handlers can fence
+// their writes elsewhere.
 //
 // # Permissions
 //
@@ -127,18 +127,18 @@
 //	publish: $JS.API.CONSUMER.DELETE.STREAM.*
 //	subscribe: _INBOX.>
 //
-// New needs $JS.API.STREAM.CREATE.STREAM as well where a stream does not exist, and
-// $JS.API.STREAM.UPDATE.STREAM where an option changes a limit. A server does not respond to a
-// request that is not allowed; methods then fail with an error that mentions permissions. Whoever
-// may publish to B24EVENTS.in can make the program handle events that no portal sent.
+// New also needs $JS.API.STREAM.CREATE.STREAM if a stream does not exist, and
+// $JS.API.STREAM.UPDATE.STREAM if an option changes a limit. A server does not respond to a request
+// that is not allowed; methods then fail with an error that mentions permissions. A user who may
+// publish to B24EVENTS.in can make the program handle events that no portal sent.
 //
 // # Errors
 //
-//	ErrConfig        New and methods: arguments, options or a stream that make no sense
+//	ErrConfig        New and methods: arguments, options or a stream are invalid
 //	ErrClosed        methods: the store or its connection was closed
 //	ErrDisconnected  methods: the connection broke, or did not come back in time
-//	ErrNoStream      methods: a stream was deleted; Feeds that begin later use it if it is there again
-//	ErrNotArchived   List: the record to list after is gone
+//	ErrNoStream      methods: a stream was deleted; later Feeds use it if it was made again
+//	ErrNotArchived   List: the record to list after is no longer archived
 //	ErrNotHeld       Fence: the owner does not hold the lease
 //
 // Commit and Replay also return webhook.ErrQueueFull. Errors show codes and texts of the server,

@@ -17,9 +17,8 @@ type Error string
 func (e Error) Error() string { return string(e) }
 
 const (
-	// ErrConfig means that New or a method was given arguments or options that make no sense, or
-	// that a stream exists already with a configuration under which the store cannot keep its
-	// guarantees.
+	// ErrConfig means that arguments or options of New or a method are invalid, or that a stream
+	// exists with a configuration under which the store cannot keep its guarantees.
 	ErrConfig Error = "natsstore: invalid configuration"
 	// ErrClosed means that the store, or its NATS connection, was closed.
 	ErrClosed Error = "natsstore: the store or its connection is closed"
@@ -27,21 +26,21 @@ const (
 	ErrDisconnected Error = "natsstore: there is no connection to the NATS server"
 	// ErrNoStream means that a stream of the store was deleted, or deleted and made again.
 	ErrNoStream Error = "natsstore: a stream of the store was deleted"
-	// ErrNotArchived means that List cannot go on behind a record, because it is gone.
-	ErrNotArchived Error = "natsstore: the record to list after is not archived any more; list from the beginning"
+	// ErrNotArchived means that the record that List was to continue after is no longer archived.
+	ErrNotArchived Error = "natsstore: the record to list after is no longer archived; list from the beginning"
 	// ErrNotHeld means that an owner does not hold a lease. See [Store.Fence].
 	ErrNotHeld Error = "natsstore: the owner does not hold the lease"
 
-	// errNoReply is the error of requests that nobody on the server's side received.
+	// errNoReply is the error of requests that no part of the server received.
 	errNoReply Error = "natsstore: JetStream did not respond; it may be starting or disabled"
-	// errSlow is the error of requests that got no reply for too long.
+	// errSlow is the error of requests that got no reply in time.
 	errSlow Error = "natsstore: no reply in time; is the server overloaded, or does its user lack one of the permissions that package natsstore lists?"
-	// errBadReply is the error of a reply that is not JetStream's.
-	errBadReply Error = "natsstore: the reply is not JetStream's; does something else subscribe to the subjects of the store?"
-	// errOtherServer means that the connection is to another server than before, or to one that was
-	// restarted, and that requests without a reply are not repeated for that.
+	// errBadReply means that a reply does not come from JetStream.
+	errBadReply Error = "natsstore: the reply is not JetStream's; does another program subscribe to the subjects of the store?"
+	// errOtherServer means that the connection goes to another server than before, or to a restarted
+	// one, so that requests without a reply must not be repeated.
 	errOtherServer Error = "natsstore: the server was restarted meanwhile"
-	// errStopped ends a Feed of which the loop has stopped.
+	// errStopped ends a Feed whose loop has stopped.
 	errStopped Error = "natsstore: the loop has stopped"
 )
 
@@ -116,8 +115,8 @@ func (e *apiError) isTemporary() bool {
 	return e.ErrCode == codeTemporarily || e.ErrCode == codeNotReady || e.ErrCode == codeTooManyRequests
 }
 
-// failed is an error of a method of the store. It adds what the caller can do about it, and keeps
-// the errors that callers compare with.
+// failed returns the error of a method of the store. It adds the sentinels of this package, and
+// keeps err in the chain.
 func failed(what string, err error) error {
 	if err == nil {
 		return nil
@@ -143,10 +142,10 @@ type methodError struct {
 	err  error
 }
 
-// Error names the package once, although the errors within do too.
+// Error names the package once, although the errors inside name it too.
 func (e *methodError) Error() string {
 	return "natsstore: " + e.what + ": " + strings.ReplaceAll(e.err.Error(), "natsstore: ", "")
 }
 
-// Unwrap returns the error within.
+// Unwrap returns the error inside.
 func (e *methodError) Unwrap() error { return e.err }

@@ -18,7 +18,8 @@ import (
 	"github.com/b24events/b24events/webhook/natsstore"
 )
 
-// A receiver of which several replicas run. Each of them takes events and works its share of them.
+// A receiver that runs as several replicas. Each of them accepts events and works its share of
+// them.
 func Example() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -89,7 +90,7 @@ func ExampleWithName() {
 	fmt.Println(err)
 	// Output:
 	// true
-	// natsstore: invalid configuration: the name "two.words": want 1 to 64 letters, digits, dashes and underscores
+	// natsstore: invalid configuration: the name "two.words": want 1 to 64 letters, digits, - and _
 }
 
 // One of several processes makes the reports. What it writes carries its fence, so that a process

@@ -12,6 +12,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/b24events/b24events/internal/timing"
 )
 
 const (
@@ -20,17 +22,18 @@ const (
 	maxRetry = time.Second
 )
 
-// execute sends requests until all have a reply, ctx ends, or it makes no sense to go on. It sends
-// those again that have none after the connection broke, or while JetStream is starting. That
-// stores nothing twice: the server knows records by their IDs for some time, copies exist or not,
-// and deletes find nothing the second time. It returns an error if some have no reply.
+// execute sends requests until all have a reply, ctx ends, or a retry cannot help. It repeats
+// requests without a reply after the connection broke, or while JetStream is starting. That stores
+// nothing twice: the server remembers the IDs of records for some time, it refuses second copies in
+// the archive, and a second delete finds nothing. execute returns an error if requests have no
+// reply.
 func (s *Store) execute(ctx context.Context, requests []*request) error {
 	return s.executeOn(ctx, "", requests)
 }
 
-// executeOn is execute for deletes of records. It does not send them to another server than the one
-// on which the records were read, or to one that was restarted since: another record may have the
-// sequence there. See [Store.readLink]. An empty server is any.
+// executeOn is execute for deletes of records. It sends them only to the server on which the
+// records were read, and only until that restarts. Otherwise another record may have the sequence;
+// see [Store.readLink]. An empty server means any server.
 func (s *Store) executeOn(ctx context.Context, server string, requests []*request) error {
 	for began, wait := time.Now(), minRetry; ; wait = min(2*wait, maxRetry) {
 		if err := s.online(ctx); err != nil {
@@ -58,14 +61,14 @@ func (s *Store) executeOn(ctx context.Context, server string, requests []*reques
 		if time.Since(began) > time.Duration(s.window.Load())/2 {
 			return err // soon the server will not know the IDs of records any more
 		}
-		if err := pause(ctx, wait); err != nil {
-			return err
+		if timing.Sleep(ctx, wait) != nil {
+			return context.Cause(ctx)
 		}
 	}
 }
 
-// busy returns an error if the server could not handle a request at this time, and prepares those
-// to be sent again.
+// busy returns an error if the server was too busy for some requests, and prepares these to be sent
+// again.
 func busy(requests []*request) error {
 	var err error
 	for _, r := range requests {
@@ -77,7 +80,7 @@ func busy(requests []*request) error {
 	return err
 }
 
-// isTemporary reports whether requests may have a reply the next time.
+// isTemporary reports whether a retry may succeed.
 func isTemporary(err error) bool {
 	if api, ok := errors.AsType[*apiError](err); ok {
 		return api.isTemporary()
@@ -100,18 +103,6 @@ func (s *Store) missing(ctx context.Context, requests []*request) error {
 		}
 	}
 	return nil
-}
-
-// pause waits, at most until ctx ends.
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }
 
 func (s *Store) publish(stream, subject string, header nats.Header, data []byte) *request {
@@ -137,14 +128,14 @@ func (s *Store) getLast(stream, subject string) *request {
 	return s.apiRequest(stream, "STREAM.MSG.GET", `{"last_by_subj":"`+subject+`"}`) // of letters, digits and dashes
 }
 
-// streamInfo is what the server says about a stream.
+// streamInfo is the server's description of a stream.
 type streamInfo struct {
 	Created time.Time              `json:"created"`
 	State   jetstream.StreamState  `json:"state"`
 	Config  jetstream.StreamConfig `json:"config"`
 }
 
-// info returns what the server says about a stream.
+// info returns the server's description of a stream.
 func (s *Store) info(ctx context.Context, stream string) (*streamInfo, error) {
 	r := s.apiRequest(stream, "STREAM.INFO", "")
 	if err := s.execute(ctx, []*request{r}); err != nil {
@@ -187,7 +178,7 @@ func (s *Store) subjects(ctx context.Context, stream, filter string) ([]string, 
 	}
 }
 
-// refused returns the error that JetStream replied, nil if it replied none.
+// refused returns the error in JetStream's reply, or nil.
 func (r *request) refused() error {
 	switch e := r.reply.Error; {
 	case e == nil:
@@ -199,7 +190,7 @@ func (r *request) refused() error {
 	}
 }
 
-// found returns the message of a reply to getMessage or getLast, nil if there is none.
+// found returns the message in a reply to getMessage or getLast, or nil if there is none.
 func (r *request) found() (*message, error) {
 	if e := r.reply.Error; e != nil && e.isGone() {
 		return nil, nil //nolint:nilnil // there is none

@@ -8,25 +8,27 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/b24events/b24events/internal/timing"
 	"github.com/b24events/b24events/webhook"
 )
 
 const (
-	// feedPatience is how long a Feed waits for the connection, or tries to go on, until it ends
-	// with an error. What called it sees then that it does not work.
+	// feedPatience is how long a Feed waits for the connection, or retries, before it ends with an
+	// error for its caller.
 	feedPatience = 5 * time.Second
-	// staleAfter is when a Feed reads again what it had read ahead, because its loop body took so
-	// long. Much of it may be settled by then, and the server may have deleted the cursor.
+	// staleAfter is how long the loop body may take before the Feed discards the messages that it has
+	// read ahead, and reads them again. Many may be settled by then, and the server may have deleted
+	// the cursor.
 	staleAfter = time.Minute
 	// clockSlack is how much the clock of the server may have been set back between two messages.
 	clockSlack = time.Minute
-	// repairBatch is how many records are deleted at a time that should be gone.
+	// repairBatch is how many records that should be gone are deleted at a time.
 	repairBatch = 512
 )
 
-// Feed implements [webhook.Store]. It goes on by itself when the connection was broken for a short
-// time or the server was restarted, and yields nothing twice. It ends with an error if that takes
-// longer than five seconds, or if the stream was deleted.
+// Feed implements [webhook.Store]. It continues by itself after the connection was broken for a
+// short time or the server was restarted, and yields nothing twice. It ends with an error if an
+// outage takes longer than five seconds, or if the stream was deleted.
 func (s *Store) Feed(ctx context.Context, part int) iter.Seq2[*webhook.Record, error] {
 	return func(yield func(*webhook.Record, error) bool) {
 		err := s.feed(ctx, part, func(r *webhook.Record) bool { return yield(r, nil) })
@@ -54,20 +56,20 @@ func (s *Store) feed(ctx context.Context, part int, yield func(*webhook.Record) 
 		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case !goesOn(err):
+		case !canContinue(err):
 			return err
 		case failing.IsZero():
 			failing = time.Now()
 		case time.Since(failing) > feedPatience:
 			return err
 		}
-		if err := pause(ctx, minRetry); err != nil {
-			return err
+		if timing.Sleep(ctx, minRetry) != nil {
+			return context.Cause(ctx)
 		}
 	}
 }
 
-// feeding is a Feed that is under way.
+// feeding is a running Feed.
 type feeding struct {
 	s     *Store
 	part  int
@@ -75,26 +77,26 @@ type feeding struct {
 
 	begun  bool
 	start  uint64    // last sequence when the Feed began
-	server string    // that the last cursor was on
-	last   uint64    // sequence of the last record that was yielded, or left out
-	lastAt time.Time // when that was stored
+	server string    // the server of the last cursor
+	last   uint64    // sequence of the last record that was yielded or skipped
+	lastAt time.Time // when that record was stored
 
-	// For the records that were there before the Feed began, until they are behind it.
+	// For records that are older than the Feed, until all of them were read.
 	old      bool
-	counters map[string]mark     // by ID
-	archived map[string]struct{} // IDs; nil before the first such record
-	gone     []recordID          // records that should have been deleted
+	counters map[string]storedCounters // by ID
+	archived map[string]struct{}       // IDs; nil before the first such record
+	gone     []recordID                // records that should have been deleted
 }
 
-// mark is the counters of a record where they are stored.
-type mark struct {
+// storedCounters is the stored counters of a record.
+type storedCounters struct {
 	counters
 
 	seq uint64
 }
 
-// goesOn reports whether the Feed can go on after an error.
-func goesOn(err error) bool {
+// canContinue reports whether the Feed can continue after an error.
+func canContinue(err error) bool {
 	for _, final := range []error{ErrNoStream, ErrConfig, ErrClosed, errStopped} {
 		if errors.Is(err, final) {
 			return false
@@ -103,7 +105,7 @@ func goesOn(err error) bool {
 	return true
 }
 
-// run yields records from one cursor until that ends. It returns whether the cursor worked.
+// run yields records from one cursor until that ends. It reports whether the cursor worked.
 func (f *feeding) run(ctx context.Context) (worked bool, err error) {
 	waiting, cancel := context.WithTimeoutCause(ctx, feedPatience, ErrDisconnected)
 	defer cancel()
@@ -122,7 +124,7 @@ func (f *feeding) run(ctx context.Context) (worked bool, err error) {
 	}
 	defer c.close()
 	if c.left == 0 {
-		f.behind(ctx)
+		f.caughtUp(ctx)
 	}
 	for opened := time.Now(); ; {
 		m, err := c.next(ctx, 0)
@@ -135,7 +137,7 @@ func (f *feeding) run(ctx context.Context) (worked bool, err error) {
 			return worked, err
 		}
 		if m.pending == 0 || m.seq >= f.start {
-			f.behind(ctx)
+			f.caughtUp(ctx)
 		}
 		if time.Since(began) > staleAfter {
 			return worked, errGap
@@ -143,9 +145,9 @@ func (f *feeding) run(ctx context.Context) (worked bool, err error) {
 	}
 }
 
-// begin looks at the stream and returns from where to read. After a start of the server that is
-// from the beginning, because a server that lost its last messages in a power cut gives their
-// sequences to others.
+// begin reads the state of the stream and returns the sequence to read from. After a restart of the
+// server that is the first one, because a server that lost its last messages in a power failure
+// gives their sequences to others.
 func (f *feeding) begin(ctx context.Context) (from uint64, err error) {
 	server := f.s.linkNow().server
 	info, err := f.s.info(ctx, f.s.pending())
@@ -175,8 +177,8 @@ func (f *feeding) begin(ctx context.Context) (from uint64, err error) {
 }
 
 // readCounters reads the counters of the pending records of a partition.
-func (s *Store) readCounters(ctx context.Context, part int) (map[string]mark, error) {
-	list := make(map[string]mark)
+func (s *Store) readCounters(ctx context.Context, part int) (map[string]storedCounters, error) {
+	list := make(map[string]storedCounters)
 	there, err := s.subjects(ctx, s.marks(), s.markAll(part))
 	if err != nil {
 		return nil, err
@@ -185,7 +187,7 @@ func (s *Store) readCounters(ctx context.Context, part int) (map[string]mark, er
 		return list, nil
 	}
 	err = s.scan(ctx, query{stream: s.marks(), filter: s.markAll(part)}, func(m *message) bool {
-		list[lastToken(m.subject)] = mark{decodeCounters(m.data), m.seq}
+		list[lastToken(m.subject)] = storedCounters{decodeCounters(m.data), m.seq}
 		return true
 	})
 	if err != nil {
@@ -201,7 +203,7 @@ func (s *Store) readCounters(ctx context.Context, part int) (map[string]mark, er
 	return list, nil
 }
 
-// take yields a record, unless it was yielded before or should be gone.
+// take yields a record, unless it was yielded before or was settled.
 func (f *feeding) take(ctx context.Context, m *message) error {
 	id := m.idOf(f.part)
 	name := id.String()
@@ -217,7 +219,7 @@ func (f *feeding) take(ctx context.Context, m *message) error {
 			return err
 		}
 	}
-	f.last, f.lastAt = m.seq, m.time // not before: after an error it is read again
+	f.last, f.lastAt = m.seq, m.time // only now, so that after an error the record is read again
 	if _, ok := f.archived[name]; ok || f.s.settled.has(name) {
 		f.remove(ctx, id)
 		return nil
@@ -235,8 +237,8 @@ func (f *feeding) take(ctx context.Context, m *message) error {
 	return nil
 }
 
-// readArchived reads which records of the partition were archived since a time. A process that died
-// may have archived a record and not deleted it.
+// readArchived reads the IDs of the partition's records that were archived since a time. A process
+// that died may have archived a record without deleting it.
 func (f *feeding) readArchived(ctx context.Context, since time.Time) error {
 	found := make(map[string]struct{})
 	for _, a := range []archive{f.s.archiveParked(), f.s.archiveDone()} {
@@ -252,17 +254,17 @@ func (f *feeding) readArchived(ctx context.Context, since time.Time) error {
 	return nil
 }
 
-// remove deletes a record that should be gone, later.
+// remove notes a record that should be gone. sweep deletes it later.
 func (f *feeding) remove(ctx context.Context, id recordID) {
 	if f.gone = append(f.gone, id); len(f.gone) >= repairBatch {
 		f.sweep(ctx, nil)
 	}
 }
 
-// behind forgets what is needed only for the records that were there before the Feed. Counters that
-// are left then have no record.
-func (f *feeding) behind(ctx context.Context) {
-	var orphans map[string]mark
+// caughtUp drops the state for records that are older than the Feed, once all of them were read.
+// Counters that are left have no record.
+func (f *feeding) caughtUp(ctx context.Context) {
+	var orphans map[string]storedCounters
 	if f.old {
 		orphans = f.counters
 		f.old, f.counters, f.archived = false, nil, map[string]struct{}{}
@@ -271,7 +273,7 @@ func (f *feeding) behind(ctx context.Context) {
 }
 
 // sweep deletes the records that should be gone, and counters without a record, in the background.
-func (f *feeding) sweep(ctx context.Context, orphans map[string]mark) {
+func (f *feeding) sweep(ctx context.Context, orphans map[string]storedCounters) {
 	gone, server := f.gone, f.server
 	f.gone = nil
 	if len(gone)+len(orphans) == 0 {
@@ -293,8 +295,8 @@ func (f *feeding) sweep(ctx context.Context, orphans map[string]mark) {
 	})
 }
 
-// deleteOrphans deletes counters of which the record is gone.
-func (s *Store) deleteOrphans(ctx context.Context, part int, orphans map[string]mark) error {
+// deleteOrphans deletes counters whose record is gone.
+func (s *Store) deleteOrphans(ctx context.Context, part int, orphans map[string]storedCounters) error {
 	var reads, deletes []*request
 	var names []string
 	for name := range orphans {

@@ -11,21 +11,22 @@ import (
 )
 
 const (
-	// leaseRounds is how often Acquire tries a lease that another process writes at the same time.
+	// leaseRounds is how often Acquire tries to write a lease that other processes write at the same
+	// time.
 	leaseRounds = 8
-	// leaseLitter is how long a lease is over when Held deletes it.
-	leaseLitter = time.Minute
+	// staleLease is how long ago a lease must have ended before Held deletes it.
+	staleLease = time.Minute
 	// maxLeaseName bounds the name of a lease in bytes, because it is part of a subject.
 	maxLeaseName = 1024
 )
 
-// leaseValue is what is stored of a lease.
+// leaseValue is the stored value of a lease.
 type leaseValue struct {
 	Owner string        `json:"owner"`
-	TTL   time.Duration `json:"ttl"` // from when the server stored it
+	TTL   time.Duration `json:"ttl"` // since the server stored it
 }
 
-// lease is a lease as it is stored.
+// lease is a stored lease.
 type lease struct {
 	leaseValue
 
@@ -33,7 +34,7 @@ type lease struct {
 	written  time.Time
 }
 
-// over reports whether the lease was over at a time of the server.
+// over reports whether the lease has ended, by the server's time.
 func (l *lease) over(now time.Time) bool { return !now.Before(l.written.Add(l.TTL)) }
 
 func leaseOf(m *message) *lease {
@@ -42,13 +43,13 @@ func leaseOf(m *message) *lease {
 	}
 	l := &lease{revision: m.seq, written: m.time}
 	if json.Unmarshal(m.data, &l.leaseValue) != nil {
-		l.leaseValue = leaseValue{} // somebody else's; it is over
+		l.leaseValue = leaseValue{} // another program wrote it; it counts as over
 	}
 	return l
 }
 
-// clock returns the time of the server: it has it store a message and reads when that was. The
-// clocks of the processes do not matter.
+// clock returns the time of the server. It makes the server store a message, and reads the time of
+// that. So the clocks of the processes do not matter.
 func (s *Store) clock(ctx context.Context) (time.Time, error) {
 	write := s.publish(s.leases(), s.clockSubject(), nil, []byte("clock"))
 	if err := s.execute(ctx, []*request{write}); err != nil {
@@ -71,8 +72,8 @@ func (s *Store) clock(ctx context.Context) (time.Time, error) {
 	return m.time, nil
 }
 
-// Acquire implements [webhook.Leaser]. A lease runs from when the server stored it, on the clock of
-// the server.
+// Acquire implements [webhook.Leaser]. A lease begins when the server stores it, and ends by the
+// clock of the server.
 func (s *Store) Acquire(ctx context.Context, owner string, ttl time.Duration, names ...string) ([]string, error) {
 	ctx, leave, err := s.enter(ctx)
 	if err != nil {
@@ -120,12 +121,12 @@ type acquiring struct {
 	owner string
 	value []byte
 
-	open []string // not decided
+	open []string // not decided yet
 	held []string
-	now  time.Time // of the server; zero before it is needed
+	now  time.Time // the server's time; zero until it is needed
 }
 
-// round tries the leases that are not decided.
+// round tries to take the leases that are not decided yet.
 func (a *acquiring) round(ctx context.Context) error {
 	found, err := a.s.readLeases(ctx, a.open)
 	if err != nil {
@@ -170,7 +171,7 @@ func (a *acquiring) round(ctx context.Context) error {
 	return nil
 }
 
-// readLeases reads leases, nil for those that do not exist.
+// readLeases reads leases. It returns nil for those that do not exist.
 func (s *Store) readLeases(ctx context.Context, names []string) ([]*lease, error) {
 	reads := make([]*request, len(names))
 	for i, name := range names {
@@ -190,8 +191,8 @@ func (s *Store) readLeases(ctx context.Context, names []string) ([]*lease, error
 	return list, nil
 }
 
-// Release implements [webhook.Leaser]. It deletes the leases as it found them, so it does not end
-// one that another owner took meanwhile.
+// Release implements [webhook.Leaser]. It deletes the revisions that it has read, so it does not
+// end a lease that another owner took meanwhile.
 func (s *Store) Release(ctx context.Context, owner string, names ...string) error {
 	ctx, leave, err := s.enter(ctx)
 	if err != nil {
@@ -219,7 +220,7 @@ func (s *Store) release(ctx context.Context, owner string, names []string) error
 	return s.deleteAll(ctx, deletes)
 }
 
-// deleteAll deletes messages that may be gone.
+// deleteAll deletes messages, some of which may be gone already.
 func (s *Store) deleteAll(ctx context.Context, deletes []*request) error {
 	if err := s.execute(ctx, deletes); err != nil {
 		return err
@@ -266,26 +267,27 @@ func (s *Store) held(ctx context.Context, prefix string) (map[string]string, err
 	if err != nil {
 		return nil, err
 	}
-	var litter []*request
+	var stale []*request
 	for i, l := range found {
 		switch {
 		case l == nil: // released just now
-		case l.over(now.Add(-leaseLitter)):
-			litter = append(litter, s.deleteMessage(s.leases(), l.revision))
+		case l.over(now.Add(-staleLease)):
+			stale = append(stale, s.deleteMessage(s.leases(), l.revision))
 		case !l.over(now) && strings.HasPrefix(names[i], prefix):
 			owners[names[i]] = l.Owner
 		}
 	}
-	if len(litter) > 0 {
-		s.repair(ctx, s.leases(), func(ctx context.Context) error { return s.deleteAll(ctx, litter) })
+	if len(stale) > 0 {
+		s.repair(ctx, s.leases(), func(ctx context.Context) error { return s.deleteAll(ctx, stale) })
 	}
 	return owners, nil
 }
 
-// Fence returns a number for a lease that owner holds. It grows each time that the lease is taken
-// or renewed, by any owner. What a handler writes elsewhere can carry it: a database that refuses
-// smaller numbers than the greatest that it saw refuses an owner that was frozen and has lost its
-// lease. It returns an error that matches [ErrNotHeld] if owner does not hold the lease now.
+// Fence returns a number for a lease that owner holds. The number grows each time that any owner
+// takes or renews the lease. A handler can add it to what it writes elsewhere. A database that
+// refuses numbers below the highest that it has seen then refuses an owner that was frozen and has
+// lost its lease. It returns an error that matches [ErrNotHeld] if owner does not hold the lease
+// now.
 func (s *Store) Fence(ctx context.Context, owner, name string) (uint64, error) {
 	ctx, leave, err := s.enter(ctx)
 	if err != nil {

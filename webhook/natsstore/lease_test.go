@@ -118,8 +118,8 @@ func TestFence(t *testing.T) {
 	}
 }
 
-// TestLeaseLitter leaves nothing behind of leases that are over.
-func TestLeaseLitter(t *testing.T) {
+// TestStaleLeases checks that Held deletes leases that ended long ago.
+func TestStaleLeases(t *testing.T) {
 	t.Parallel()
 	for name, server := range sharedServers {
 		t.Run(name, func(t *testing.T) {

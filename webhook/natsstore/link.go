@@ -8,11 +8,11 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// linkCheck is how often the state of the connection is read although no change was announced.
+// linkCheck is how often the state of the connection is read even if the client reported no change.
 const linkCheck = time.Second
 
-// link is what is known of the connection. Methods do not ask the connection itself, because that
-// can wait for a write that hangs, and does not end with their context.
+// link is the known state of the connection. Methods do not ask the connection itself, because that
+// can wait for a write that hangs, even after their context has ended.
 type link struct {
 	up         bool
 	closed     bool
@@ -43,7 +43,7 @@ func (s *Store) watch() {
 	}
 }
 
-// lost ends what waits for replies, because they will not come.
+// lost ends all waits for replies, because these will not come.
 func (s *Store) lost() {
 	s.mu.Lock()
 	s.link.up = false
@@ -58,9 +58,9 @@ func (s *Store) lost() {
 	}
 }
 
-// readLink reads the state of the connection. If it is to another server, or to one that was
-// restarted, then what was known of pending records is in doubt: a server that lost its last
-// messages in a power cut gives their sequences again.
+// readLink reads the state of the connection. If it goes to another server, or to a restarted one,
+// the known pending records are in doubt: a server that lost its last messages in a power failure
+// gives their sequences again.
 func (s *Store) readLink() {
 	status, server, maxPayload := s.nc.Status(), s.nc.ConnectedServerId(), s.nc.MaxPayload()
 	s.mu.Lock()
@@ -78,7 +78,7 @@ func (s *Store) readLink() {
 	s.link.changed = make(chan struct{})
 }
 
-// linkNow returns what is known of the connection.
+// linkNow returns the known state of the connection.
 func (s *Store) linkNow() link {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -86,7 +86,7 @@ func (s *Store) linkNow() link {
 }
 
 // online waits until the connection is up. Nothing is sent while it is down, because the client
-// would keep it and send it later, when nobody waits for it any more.
+// would buffer it and send it later, when no method waits for the reply any more.
 func (s *Store) online(ctx context.Context) error {
 	for {
 		if ctx.Err() != nil {
@@ -107,7 +107,7 @@ func (s *Store) online(ctx context.Context) error {
 	}
 }
 
-// whileConnected returns a context that ends when the connection breaks, too.
+// whileConnected returns a context that also ends when the connection breaks.
 func (s *Store) whileConnected(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	f := func() { cancel(ErrDisconnected) }
@@ -126,8 +126,8 @@ func (s *Store) whileConnected(ctx context.Context) (context.Context, func()) {
 	}
 }
 
-// outside calls f, which uses the connection, in a goroutine of its own, and does not wait for it
-// longer than ctx: a write to a connection that hangs takes until the client gives up.
+// outside calls f, which uses the connection, in a goroutine. It waits for f until ctx ends,
+// because a write to a connection that hangs blocks until the client gives up.
 func outside(ctx context.Context, f func() error) error {
 	done := make(chan error, 1)
 	go func() { done <- f() }()
@@ -139,13 +139,13 @@ func outside(ctx context.Context, f func() error) error {
 	}
 }
 
-// knew notes that this Store knows a pending record.
+// knew notes that this Store knows a pending record, by its sequence.
 func (s *Store) knew(seq uint64) {
 	s.mu.Lock()
 	s.seen = max(s.seen, seq)
 	s.mu.Unlock()
 }
 
-// doubtLocked puts all records in doubt that this Store knew: what has their sequence may be
-// another record by now. s.mu is held.
+// doubtLocked puts all known records in doubt: another record may have their sequence by now. s.mu
+// must be held.
 func (s *Store) doubtLocked() { s.doubt = s.seen }

@@ -14,10 +14,11 @@ import (
 )
 
 const (
-	// rememberSettled is how many records, at least, are known to be settled. Servers before 2.10
-	// may have as many back after they were killed: a file of 8 MiB, less what each record takes.
+	// rememberSettled is the least number of settled records that a Store remembers. Servers before
+	// 2.10 may bring back about as many after they were killed: those in a file of 8 MiB.
 	rememberSettled = 16 << 10
-	// rememberListed is how many records, at least, List can go on after when they are gone.
+	// rememberListed is the least number of listed records after which List can continue even if they
+	// are gone.
 	rememberListed = 4 << 10
 	// closeTimeout is how long Close waits for a connection that hangs.
 	closeTimeout = 5 * time.Second
@@ -41,7 +42,7 @@ type Store struct {
 
 	nc   *nats.Conn
 	api  string // prefix of the subjects of the JetStream API
-	keep bool
+	keep bool   // archive records that are done
 	log  *slog.Logger
 	pipe *pipeline
 
@@ -49,7 +50,7 @@ type Store struct {
 	listed  *recentIDs // records that List has returned, with their sequence in the archive
 
 	maxMessage atomic.Int64 // bytes of a record that the stream can hold; zero for no limit
-	window     atomic.Int64 // for which the server knows the IDs of records, a time.Duration
+	window     atomic.Int64 // how long the server remembers the IDs of records, a time.Duration
 
 	status chan nats.Status // changes of the connection
 
@@ -61,10 +62,10 @@ type Store struct {
 	closed  bool
 	link    link
 	waiting map[*func()]struct{} // called when the connection breaks
-	created time.Time            // of the stream of pending records
-	seen    uint64               // greatest sequence of a pending record that this Store knew
-	doubt   uint64               // records up to this sequence may be others by now
-	marked  []map[string]uint64  // by partition and ID, the sequence of the counters of a pending record
+	created time.Time            // when the stream of pending records was made
+	seen    uint64               // highest sequence of a pending record that this Store knew
+	doubt   uint64               // other records may have sequences up to this one by now
+	marked  []map[string]uint64  // sequences of the counters of pending records, by partition and ID
 }
 
 var (
@@ -74,11 +75,11 @@ var (
 
 // New returns a store on the JetStream of a connection. It makes the streams that do not exist and
 // checks the others; several processes may do that at the same time. An error matches [ErrConfig]
-// if the options make no sense, or if a stream has a configuration under which the store could not
-// keep its guarantees: the text names the setting. Other errors are those of the server.
+// if options are invalid, or if a stream has a configuration under which the store could not keep
+// its guarantees. The text names the setting. Other errors are those of the server.
 //
-// The connection remains the caller's, who closes it after [Store.Close]. It should reconnect
-// without end: see the documentation of the package.
+// The connection belongs to the caller, who closes it after [Store.Close]. It should never stop
+// reconnecting; see the documentation of the package.
 func New(ctx context.Context, nc *nats.Conn, opts ...Option) (*Store, error) {
 	c, err := newConfig(opts)
 	if err != nil {
@@ -120,9 +121,9 @@ func New(ctx context.Context, nc *nats.Conn, opts ...Option) (*Store, error) {
 // Partitions implements [webhook.Store].
 func (s *Store) Partitions() int { return s.parts }
 
-// Close ends what the store runs in the background and its subscription. Methods that run, or are
-// called later, fail with [ErrClosed]. The connection stays open. Calling Close again does nothing.
-// If the connection hangs, Close returns an error after five seconds; what is left ends with the
+// Close ends the background work of the store and its subscription. Running methods, and later
+// ones, fail with [ErrClosed]. The connection stays open. A second Close does nothing. If the
+// connection hangs, Close returns an error after five seconds, and what is left ends with the
 // connection.
 func (s *Store) Close() error {
 	s.mu.Lock()
@@ -134,7 +135,7 @@ func (s *Store) Close() error {
 	s.mu.Unlock()
 	s.end(ErrClosed)
 	done := make(chan error, 1)
-	go func() { // a connection that hangs does not let go of anything
+	go func() { // all of this can block if the connection hangs
 		s.nc.RemoveStatusListener(s.status)
 		err := s.pipe.close()
 		s.runs.Wait()
@@ -150,7 +151,7 @@ func (s *Store) Close() error {
 	}
 }
 
-// enter begins a method. The context that it returns ends with the store, too.
+// enter begins a method. The context that it returns also ends when the store is closed.
 func (s *Store) enter(ctx context.Context) (context.Context, func(), error) {
 	if ctx.Err() != nil {
 		return nil, nil, context.Cause(ctx)
@@ -168,7 +169,7 @@ func (s *Store) enter(ctx context.Context) (context.Context, func(), error) {
 	}, nil
 }
 
-// repair runs f in the background. It does not end with ctx, but with the store.
+// repair runs f in the background, until the store is closed. It ignores the end of ctx.
 func (s *Store) repair(ctx context.Context, stream string, f func(ctx context.Context) error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

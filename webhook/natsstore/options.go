@@ -14,9 +14,11 @@ const (
 	DefaultPartitions = 32
 	DefaultMaxPending = 1_000_000
 
-	// MinPartitions is the least, because one partition would let one process work only.
+	// MinPartitions is the least number of partitions. With one partition, only one process could
+	// work.
 	MinPartitions = 2
-	// MaxPartitions is the most. Each partition that a process works is a consumer on the server.
+	// MaxPartitions is the greatest number of partitions. The server has a consumer for each partition
+	// that a process works.
 	MaxPartitions = 256
 )
 
@@ -28,7 +30,7 @@ type Option func(*config) error
 
 type config struct {
 	name       string
-	partitions int // 0: those that exist, or the default
+	partitions int // 0: as many as the streams have, or the default
 	replicas   int // 0: as they are, or 1
 	maxPending int64
 	maxBytes   int64
@@ -53,13 +55,13 @@ func newConfig(opts []Option) (config, error) {
 	return c, nil
 }
 
-// WithName sets what the names of the streams and their subjects begin with. The default is
-// [DefaultName]. Programs that share an account of NATS need names of their own. Letters, digits,
-// dashes and underscores are allowed, 64 at most.
+// WithName sets the prefix of the names of the streams and their subjects. The default is
+// [DefaultName]. Programs that share a NATS account need different names. A name has at most 64
+// letters, digits, dashes and underscores.
 func WithName(name string) Option {
 	return func(c *config) error {
 		if !validToken(name) || len(name) > maxName {
-			return misconfigured("the name %q: want 1 to %d letters, digits, dashes and underscores", name[:min(len(name), maxName)], maxName)
+			return misconfigured("the name %q: want 1 to %d letters, digits, - and _", name[:min(len(name), maxName)], maxName)
 		}
 		c.name = name
 		return nil
@@ -72,10 +74,9 @@ func validToken(s string) bool {
 	})
 }
 
-// WithPartitions sets the number of partitions, from 2 to 256, when the streams are made: the
-// number of processes that can share the work is at most that. The default is 32. Streams that
-// exist keep their number: New refuses another one, because the portals would move to other
-// partitions and lose their order.
+// WithPartitions sets the number of partitions, from 2 to 256, when the streams are made. At most
+// that many processes can share the work. The default is 32. Existing streams keep their number.
+// New refuses another number, because portals would move to other partitions and lose their order.
 func WithPartitions(n int) Option {
 	return func(c *config) error {
 		if n < MinPartitions || n > MaxPartitions {
@@ -86,9 +87,9 @@ func WithPartitions(n int) Option {
 	}
 }
 
-// WithReplicas sets on how many servers of a cluster the streams are stored: 1, 3 or 5. The default
-// is 1. New refuses streams that exist with fewer. Read about what this guarantees in the
-// documentation of the package.
+// WithReplicas sets how many servers of a cluster store the streams: 1, 3 or 5. The default is 1.
+// New refuses existing streams with fewer replicas. The documentation of the package says what this
+// guarantees.
 func WithReplicas(n int) Option {
 	return func(c *config) error {
 		if n != 1 && n != 3 && n != 5 {
@@ -99,40 +100,41 @@ func WithReplicas(n int) Option {
 	}
 }
 
-// WithMaxPending bounds the pending records. Commit returns [webhook.ErrQueueFull] when there are
-// so many. The default is 1,000,000. If the option is given, New changes the limit of a stream that
-// exists.
+// WithMaxPending bounds the number of pending records. Commit returns [webhook.ErrQueueFull] when
+// that is reached. The default is 1,000,000. If the option is given, New changes the limit of an
+// existing stream.
 func WithMaxPending(n int64) Option {
 	return func(c *config) error {
 		if n < 1 {
-			return misconfigured("room for %d pending records", n)
+			return misconfigured("WithMaxPending(%d): the number must be positive", n)
 		}
 		c.maxPending = n
 		return nil
 	}
 }
 
-// WithMaxBytes bounds the bytes of the pending records as the server stores them, in addition to
-// [WithMaxPending]. There is no such bound by default. If the option is given, New changes the
-// limit of a stream that exists.
+// WithMaxBytes bounds the stored bytes of pending records, in addition to [WithMaxPending]. By
+// default there is no such bound. If the option is given, New changes the limit of an existing
+// stream.
 func WithMaxBytes(n int64) Option {
 	return func(c *config) error {
 		if n < 1<<20 {
-			return misconfigured("room for %d bytes of pending records: want 1 MiB or more", n)
+			return misconfigured("WithMaxBytes(%d): want 1 MiB or more", n)
 		}
 		c.maxBytes = n
 		return nil
 	}
 }
 
-// WithKeep archives records that are done for this long, so that they can be replayed. Without it
-// they are deleted at once. It costs a read and a write for each record, disk, and about 150 bytes
-// of the server's memory for each record that is kept. Programs that share the data should give the
-// same: the last one that starts sets the time, and those without the option keep nothing.
+// WithKeep archives records that are done, so that they can be replayed, and deletes them after d.
+// Without it they are deleted at once. It costs a read and a write per record, disk space, and
+// about 150 bytes of the server's memory per archived record. Processes that share the streams
+// should use the same duration: the last one that starts sets it, and those without the option
+// archive nothing.
 func WithKeep(d time.Duration) Option {
 	return func(c *config) error {
 		if d < time.Minute {
-			return misconfigured("records that are done kept for %s: want a minute or more", d)
+			return misconfigured("WithKeep(%s): want a minute or more", d)
 		}
 		c.keep = d
 		return nil
@@ -151,8 +153,8 @@ func WithDomain(domain string) Option {
 	}
 }
 
-// WithLogger sets the logger. The store logs what it repairs and what it could not clean up, at
-// WARN. By default that goes to [slog.Default].
+// WithLogger sets the logger. The store logs repairs at INFO, and failed repairs at WARN. By
+// default, WARN and above go to [slog.Default].
 func WithLogger(l *slog.Logger) Option {
 	return func(c *config) error {
 		if l == nil {

@@ -11,35 +11,35 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// maxAPIRequests bounds the requests to the JetStream API that wait for a reply. A server drops
-// all that wait when there are more than 10,000, from all its clients together.
+// maxAPIRequests bounds the requests to the JetStream API that wait for a reply. If more than
+// 10,000 requests of all clients wait, a server drops all of them.
 const maxAPIRequests = 256
 
-// replyTimeout is how long the replies of a round may pause.
+// replyTimeout is the longest time without a reply in a round.
 const replyTimeout = 5 * time.Second
 
 // request is a message to JetStream and its reply: a record to store, or a request to the API.
 type request struct {
-	stream  string // that it is for
+	stream  string
 	subject string
 	header  nats.Header
 	data    []byte
 	api     bool
 
-	// The lock of the pipeline guards these while a round with the request is under way.
+	// pipeline.mu guards these while a round with the request runs.
 	replied bool
 	reply   reply
 	err     error // why there is no reply
 }
 
-// reply is what JetStream replies to all kinds of requests.
+// reply has the fields of JetStream's replies to all kinds of requests.
 type reply struct {
 	Error     *apiError      `json:"error"`
 	Stream    string         `json:"stream"`
 	Seq       uint64         `json:"seq"`
 	Duplicate bool           `json:"duplicate"`
 	Success   bool           `json:"success"`
-	Pending   uint64         `json:"num_pending"` // messages that a consumer has not sent
+	Pending   uint64         `json:"num_pending"` // how many messages a consumer has not sent yet
 	Message   *storedMessage `json:"message"`
 
 	raw []byte
@@ -54,10 +54,10 @@ type storedMessage struct {
 	Time    time.Time `json:"time"`
 }
 
-// again forgets the reply, so that the request can be sent again.
+// again resets the request, so that it can be sent again.
 func (r *request) again() { r.replied, r.reply, r.err = false, reply{}, nil }
 
-// stored is the message of the reply, nil if there is none.
+// stored returns the message in the reply, or nil if there is none.
 func (r *request) stored() (*message, error) {
 	m := r.reply.Message
 	if m == nil {
@@ -74,56 +74,56 @@ func (r *request) stored() (*message, error) {
 	return out, nil
 }
 
-// pipeline sends requests, many at a time, over one connection and matches the replies. Requests of
-// one round go out in order, and a round ends when the connection breaks.
+// pipeline sends many requests at a time over one connection and matches the replies. It sends the
+// requests of a round in order. A round ends when the connection breaks.
 type pipeline struct {
 	nc    *nats.Conn
 	inbox string // prefix of the subjects of replies
 	sub   *nats.Subscription
-	turn  chan struct{} // full while a round is being sent: one at a time
-	slots chan struct{} // holds one for each API request that waits
+	turn  chan struct{} // full while a round is sent, so that rounds are sent one at a time
+	slots chan struct{} // one entry per waiting API request
 
-	mu     sync.Mutex
-	next   uint64
-	flying map[string]*flight // by the last token of the subject of the reply
-	rounds map[*round]struct{}
-	closed bool
+	mu      sync.Mutex
+	next    uint64
+	waiting map[string]*waiter // by the last token of the reply subject
+	rounds  map[*round]struct{}
+	closed  bool
 }
 
-// flight is a request that waits for its reply.
-type flight struct {
+// waiter is a request that waits for its reply.
+type waiter struct {
 	*request
 
 	round *round
 }
 
-// round is requests that are sent together.
+// round is a set of requests that are sent together.
 type round struct {
 	size int
-	left int // requests without a reply; the lock of the pipeline guards it
+	left int // requests without a reply; pipeline.mu guards it
 	over bool
 	end  chan struct{} // closed when over
-	err  error         // why it was over before all had their reply
+	err  error         // why it ended before all requests had a reply
 }
 
 func newPipeline(nc *nats.Conn) (*pipeline, error) {
 	p := &pipeline{
 		nc: nc, inbox: nc.NewInbox() + ".", turn: make(chan struct{}, 1), slots: make(chan struct{}, maxAPIRequests),
-		flying: make(map[string]*flight), rounds: make(map[*round]struct{}),
+		waiting: make(map[string]*waiter), rounds: make(map[*round]struct{}),
 	}
 	var err error
 	if p.sub, err = nc.Subscribe(p.inbox+"*", p.receive); err != nil {
 		return nil, err
 	}
-	// Requests are bounded, so replies are.
+	// The number of requests is bounded, so that of replies is too.
 	if err := p.sub.SetPendingLimits(-1, -1); err != nil {
 		return nil, errors.Join(err, p.sub.Unsubscribe())
 	}
 	return p, nil
 }
 
-// do sends the requests that have no reply yet and waits for the replies. It returns an error if
-// some have none; those that have are marked as replied.
+// do sends the requests that have no reply yet, and waits for the replies. It marks requests that
+// got one as replied, and returns an error if some got none.
 func (p *pipeline) do(ctx context.Context, requests []*request) error {
 	select {
 	case p.turn <- struct{}{}:
@@ -150,7 +150,7 @@ func (p *pipeline) do(ctx context.Context, requests []*request) error {
 	}
 	p.rounds[rd] = struct{}{}
 	p.mu.Unlock()
-	go func() { // a write to a connection that hangs does not end with ctx
+	go func() { // the end of ctx does not end a write to a connection that hangs
 		defer func() { <-p.turn }()
 		p.send(open, rd)
 	}()
@@ -166,7 +166,8 @@ func (p *pipeline) do(ctx context.Context, requests []*request) error {
 	return nil
 }
 
-// await waits for the end of a round, which ends with an error if ctx does or replies do not come.
+// await waits for the end of a round. It ends the round with an error if ctx ends or if replies do
+// not come.
 func (p *pipeline) await(ctx context.Context, rd *round) {
 	pause := time.NewTimer(replyTimeout)
 	defer pause.Stop()
@@ -219,7 +220,7 @@ func (p *pipeline) send(requests []*request, rd *round) {
 	}
 }
 
-// free gives back the slot of a request to the API.
+// free releases the slot of an API request.
 func (p *pipeline) free(r *request) {
 	if r.api {
 		<-p.slots
@@ -235,11 +236,11 @@ func (p *pipeline) register(r *request, rd *round) (token string, ok bool) {
 	}
 	p.next++
 	token = strconv.FormatUint(p.next, 36)
-	p.flying[token] = &flight{r, rd}
+	p.waiting[token] = &waiter{r, rd}
 	return token, true
 }
 
-// receive matches a reply.
+// receive handles a reply.
 func (p *pipeline) receive(m *nats.Msg) {
 	if len(m.Subject) <= len(p.inbox) {
 		return
@@ -256,15 +257,15 @@ func (p *pipeline) receive(m *nats.Msg) {
 	p.complete(m.Subject[len(p.inbox):], rep, err)
 }
 
-// complete notes the reply of a request, or that there will be none.
+// complete sets the reply of a request, or the error because of which there is none.
 func (p *pipeline) complete(token string, rep reply, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	f, ok := p.flying[token]
+	f, ok := p.waiting[token]
 	if !ok {
 		return
 	}
-	delete(p.flying, token)
+	delete(p.waiting, token)
 	p.free(f.request)
 	f.reply, f.err, f.replied = rep, err, err == nil
 	if f.round.left--; f.round.left == 0 {
@@ -272,20 +273,20 @@ func (p *pipeline) complete(token string, rep reply, err error) {
 	}
 }
 
-// finishLocked ends a round. Those of its requests that have no reply get none. p.mu is held.
+// finishLocked ends a round. Its requests without a reply get none any more. p.mu must be held.
 func (p *pipeline) finishLocked(rd *round, err error) {
 	if rd.over {
 		return
 	}
 	rd.over, rd.err = true, err
-	defer close(rd.end) // whoever waits may touch the requests then
+	defer close(rd.end) // then the waiting method may use the requests
 	delete(p.rounds, rd)
 	if err == nil {
 		return
 	}
-	for token, f := range p.flying {
+	for token, f := range p.waiting {
 		if f.round == rd {
-			delete(p.flying, token)
+			delete(p.waiting, token)
 			p.free(f.request)
 			f.err = err
 		}

@@ -2,7 +2,7 @@ package natsstore
 
 import "sync"
 
-// recentIDs is a set of the IDs that were added last: at least size of them, at most twice as many.
+// recentIDs is a set of the IDs that were added last, at least size and at most twice as many.
 // It is safe for concurrent use.
 type recentIDs struct {
 	size int
@@ -13,7 +13,7 @@ type recentIDs struct {
 
 func newRecentIDs(size int) *recentIDs { return &recentIDs{size: size, now: make(map[string]uint64)} }
 
-// add notes an ID with a sequence.
+// add adds an ID with a sequence.
 func (r *recentIDs) add(id string, seq uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

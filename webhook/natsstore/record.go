@@ -16,8 +16,8 @@ import (
 	"github.com/b24events/b24events/webhook"
 )
 
-// Headers of stored records. Their text is percent-encoded, as header values lose spaces at their
-// ends.
+// Headers of stored records. Their text is percent-encoded, because header values lose spaces at
+// their ends.
 const (
 	headerName        = "B24-Event"
 	headerMember      = "B24-Member"
@@ -31,13 +31,13 @@ const (
 	headerLastSeq = "Nats-Expected-Last-Subject-Sequence"
 )
 
-// headerRoom is how many bytes the headers of a record may take, with those that it gets when it is
-// archived: an error of 512 bytes is three times as long when it is encoded.
+// headerRoom is how many bytes the headers of a record may take, including those that it gets when
+// it is archived. An error of 512 bytes can be three times as long when it is encoded.
 const headerRoom = 4 << 10
 
-// recordID is what an ID consists of: the partition, the sequence in the stream, and a random text
-// that tells the record from another one that had the same sequence. That happens when a stream was
-// made again, or when the server lost its last messages in a power cut.
+// recordID holds the parts of an ID: the partition, the sequence in the stream, and a random text.
+// The text distinguishes records that had the same sequence. That happens when a stream was made
+// again, or when the server lost its last messages in a power failure.
 type recordID struct {
 	part int
 	seq  uint64
@@ -51,7 +51,7 @@ func (id recordID) String() string {
 	return strconv.Itoa(id.part) + "-" + strconv.FormatUint(id.seq, 10) + "-" + id.uid
 }
 
-// parseID reads an ID that [recordID.String] has made.
+// parseID parses an ID. It accepts only what [recordID.String] returns.
 func parseID(s string) (recordID, bool) {
 	if len(s) > 64 {
 		return recordID{}, false
@@ -76,8 +76,8 @@ func parseID(s string) (recordID, bool) {
 	return id, id.String() == s
 }
 
-// validUID reports whether a text can be part of an ID. A message that somebody else wrote into the
-// stream has an empty one.
+// validUID reports whether a text can be the random part of an ID. A message that another program
+// wrote into the stream has an empty one.
 func validUID(s string) bool {
 	return len(s) <= maxUID && !strings.ContainsFunc(s, func(r rune) bool { return (r < 'A' || r > 'Z') && (r < '0' || r > '9') })
 }
@@ -85,8 +85,8 @@ func validUID(s string) bool {
 // newUID returns the random text of a new record.
 func newUID() string { return rand.Text()[:16] }
 
-// replayUID returns the text of a record that is replayed. It follows from the archived one, so the
-// server recognizes a replay that is repeated.
+// replayUID returns the text of a replayed record. It depends only on the archived record, so the
+// server recognizes a repeated replay.
 func replayUID(archived string, seq uint64) string {
 	sum := sha256.Sum256([]byte(archived + " " + strconv.FormatUint(seq, 10)))
 	return base32.StdEncoding.EncodeToString(sum[:])[:16]
@@ -111,7 +111,7 @@ func text(h nats.Header, key string) string {
 	if plain, err := url.PathUnescape(s); err == nil {
 		return plain
 	}
-	return s // written by somebody else
+	return s // another program wrote it
 }
 
 func first(h nats.Header, key string) string {
@@ -137,10 +137,10 @@ type message struct {
 	seq     uint64
 	time    time.Time // when the server stored it
 
-	pending uint64 // how many follow; only of a cursor
+	pending uint64 // how many messages follow; set by a cursor only
 }
 
-// idOf returns the ID of the pending record that a message is.
+// idOf returns the ID of the pending record in a message.
 func (m *message) idOf(part int) recordID {
 	uid := first(m.header, headerMsgID)
 	if !validUID(uid) {
@@ -149,11 +149,11 @@ func (m *message) idOf(part int) recordID {
 	return recordID{part, m.seq, uid}
 }
 
-// record reads a message. The counters of a pending record are elsewhere.
+// record returns the record in a message. The counters of a pending record are stored separately.
 func (m *message) record(id string, part int) *webhook.Record {
 	r := &webhook.Record{
 		ID: id, Part: part, Name: text(m.header, headerName), MemberID: text(m.header, headerMember), Data: m.data,
-		Received: micro(number(m.header, headerReceived)),
+		Received: fromMicros(number(m.header, headerReceived)),
 	}
 	if r.Received.IsZero() {
 		r.Received = m.time.UTC().Truncate(time.Microsecond)
@@ -161,34 +161,34 @@ func (m *message) record(id string, part int) *webhook.Record {
 	return r
 }
 
-// archived reads a message of an archive.
+// archived returns the record in a message of an archive.
 func (m *message) archived(id recordID) *webhook.Record {
 	r := m.record(id.String(), id.part)
 	r.Attempts, r.Interrupted = int(number(m.header, headerAttempts)), int(number(m.header, headerInterrupted))
-	r.Due = micro(number(m.header, headerDue))
+	r.Due = fromMicros(number(m.header, headerDue))
 	r.Err = text(m.header, headerError)
 	r.Settled = m.time.UTC().Truncate(time.Microsecond)
 	return r
 }
 
-// micro is a time of so many microseconds; zero is no time.
-func micro(us int64) time.Time {
+// fromMicros converts stored microseconds to a time; 0 is the zero time.
+func fromMicros(us int64) time.Time {
 	if us == 0 {
 		return time.Time{}
 	}
 	return time.UnixMicro(us).UTC()
 }
 
-// unmicro is the inverse of micro.
-func unmicro(t time.Time) int64 {
+// micros is the inverse of fromMicros.
+func micros(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
 	}
 	return t.UnixMicro()
 }
 
-// archiveHeader makes the headers of an archived copy of a pending record. The server stores one
-// copy only.
+// archiveHeader makes the headers of an archived copy of a pending record. They make the server
+// store one copy only.
 func archiveHeader(pending nats.Header, m webhook.Mark) nats.Header {
 	h := nats.Header{headerLastSeq: {"0"}}
 	for _, key := range []string{headerName, headerMember, headerReceived} {
@@ -206,7 +206,7 @@ func archiveHeader(pending nats.Header, m webhook.Mark) nats.Header {
 		h[headerInterrupted] = []string{strconv.Itoa(m.Interrupted)}
 	}
 	if !m.Due.IsZero() {
-		h[headerDue] = []string{strconv.FormatInt(unmicro(m.Due), 10)}
+		h[headerDue] = []string{strconv.FormatInt(micros(m.Due), 10)}
 	}
 	setText(h, headerError, m.Err)
 	return h
@@ -223,7 +223,7 @@ func replayHeader(archived nats.Header, uid string) nats.Header {
 	return h
 }
 
-// counters is what a mark says about a record that stays pending.
+// counters is the content of a mark for a record that stays pending.
 type counters struct {
 	Attempts    int    `json:"attempts,omitempty"`
 	Interrupted int    `json:"interrupted,omitempty"`
@@ -232,16 +232,16 @@ type counters struct {
 }
 
 func encodeCounters(m webhook.Mark) ([]byte, error) {
-	data, err := json.Marshal(counters{m.Attempts, m.Interrupted, unmicro(m.Due), m.Err})
+	data, err := json.Marshal(counters{m.Attempts, m.Interrupted, micros(m.Due), m.Err})
 	if err != nil {
 		return nil, fmt.Errorf("counters of a record: %w", err)
 	}
 	return data, nil
 }
 
-// apply writes the counters into a record. Counters that cannot be read count as none.
+// apply copies the counters to a record.
 func (c counters) apply(r *webhook.Record) {
-	r.Attempts, r.Interrupted, r.Due, r.Err = c.Attempts, c.Interrupted, micro(c.Due), c.Err
+	r.Attempts, r.Interrupted, r.Due, r.Err = c.Attempts, c.Interrupted, fromMicros(c.Due), c.Err
 }
 
 func decodeCounters(data []byte) counters {

@@ -27,7 +27,7 @@ type replica struct {
 	die   func() // as a process does that is killed
 }
 
-// deed is the handling of an event.
+// deed is one handling of an event.
 type deed struct {
 	portal string
 	object int
@@ -35,7 +35,7 @@ type deed struct {
 	who    int
 }
 
-// deed is d without who did it.
+// deed is d without the process.
 func (d deed) deed() deed {
 	d.who = 0
 	return d
@@ -50,7 +50,7 @@ type cast struct {
 	broken string
 }
 
-// trusting believes every sender.
+// trusting accepts every sender.
 type trusting struct{}
 
 func (trusting) Verify(_ context.Context, d *event.Delivery) (event.Proof, error) {

@@ -10,29 +10,31 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/b24events/b24events/internal/timing"
 )
 
 const (
-	// dedupWindow is how long the server remembers the IDs of pending records. Commit repeats what
-	// got no reply for a part of it. Each ID takes about 150 bytes of the server's memory.
+	// dedupWindow is how long the server remembers the IDs of pending records. Commit retries only for
+	// a part of that time. Each ID takes about 150 bytes of the server's memory.
 	dedupWindow = 30 * time.Second
 	// ensureTries is how often New looks for a stream that another process may be making.
 	ensureTries = 10
-	// minDedupWindow is the shortest that an existing stream may have.
+	// minDedupWindow is the shortest window that an existing stream may have.
 	minDedupWindow = 5 * time.Second
 )
 
 // layout names the streams and the subjects of a store.
 //
-//	stream        subjects                        a message is
+//	stream        subjects                        message
 //	NAME          NAME.in.PARTITIONS.PARTITION    a pending record
 //	NAME-marks    NAME.mark.PARTITION.ID          the counters of a pending record
 //	NAME-parked   NAME.parked.PARTITION.ID        a parked record
 //	NAME-done     NAME.done.PARTITION.ID          a record that is kept
 //	NAME-leases   NAME.lease.LEASE, NAME.clock    a lease; the server's clock
 //
-// The number of partitions is in the subjects of the pending records. So it cannot change without
-// notice on any version of the server, and a process with another number cannot write.
+// The number of partitions is part of the subjects of pending records. So it cannot change
+// unnoticed on any version of the server, and a process with another number cannot write.
 type layout struct {
 	name  string
 	parts int
@@ -69,10 +71,10 @@ func decodeLease(token string) (string, bool) {
 	return string(name), ok && err == nil
 }
 
-// archive is a stream of records that are settled.
+// archive is a stream of settled records.
 type archive struct {
 	stream string
-	prefix string // of subjects
+	prefix string // of its subjects
 }
 
 func (l layout) archiveParked() archive { return archive{l.parked(), l.name + ".parked."} }
@@ -120,8 +122,8 @@ func (s *Store) setUp(ctx context.Context, js jetstream.JetStream, c config) err
 	return nil
 }
 
-// findPartitions sets the number of partitions to that of the stream that exists, or to the one
-// that is configured.
+// findPartitions sets the number of partitions to that of the existing stream, or to the configured
+// number.
 func (s *Store) findPartitions(ctx context.Context, js jetstream.JetStream, c config) error {
 	s.parts = DefaultPartitions
 	if c.partitions > 0 {
@@ -137,11 +139,11 @@ func (s *Store) findPartitions(ctx context.Context, js jetstream.JetStream, c co
 	n, ok := partitionsOf(s.name, st.CachedInfo().Config.Subjects)
 	switch {
 	case !ok:
-		return misconfigured("the stream %s exists and its subjects are not those of a store; choose another name with WithName",
+		return misconfigured("the stream %s exists, and its subjects are not those of a store; choose another name with WithName",
 			s.pending())
 	case c.partitions > 0 && n != c.partitions:
 		return misconfigured("the stream %s has %d partitions, which cannot change while records are pending, and the program wants %d: "+
-			"give WithPartitions(%d) or leave the option out; to change the number, let the store run empty and delete the stream",
+			"use WithPartitions(%d) or omit the option; to change the number, wait until the store is empty and delete the stream",
 			s.pending(), n, c.partitions, n)
 	}
 	s.parts = n
@@ -164,7 +166,7 @@ func partitionsOf(name string, subjects []string) (int, bool) {
 	return n, layout{name, n}.inAll() == subjects[0]
 }
 
-// streams is the streams of the store as they should be.
+// streams returns the required configuration of the store's streams.
 func (s *Store) streams(c config) []jetstream.StreamConfig {
 	stream := func(name, what string, subjects ...string) jetstream.StreamConfig {
 		return jetstream.StreamConfig{
@@ -194,8 +196,8 @@ func (s *Store) streams(c config) []jetstream.StreamConfig {
 	return list
 }
 
-// ensure returns the stream, which it makes if it does not exist. Another process may be faster,
-// and the server then refuses the second stream with errors that depend on its version.
+// ensure returns the stream, and makes it if it does not exist. If another process makes it at the
+// same time, the server refuses the second stream with errors that depend on its version.
 func ensure(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig) (jetstream.Stream, error) {
 	var made error
 	for range ensureTries {
@@ -211,8 +213,8 @@ func ensure(ctx context.Context, js jetstream.JetStream, want jetstream.StreamCo
 		if !ok || api.ErrorCode != codeNameInUse && api.ErrorCode != codeSubjectsOverlap {
 			return nil, fmt.Errorf("stream %s: %w", want.Name, err)
 		}
-		if err := pause(ctx, minRetry); err != nil {
-			return nil, fmt.Errorf("stream %s: %w", want.Name, err)
+		if timing.Sleep(ctx, minRetry) != nil {
+			return nil, fmt.Errorf("stream %s: %w", want.Name, context.Cause(ctx))
 		}
 	}
 	return nil, misconfigured("the stream %s cannot be made: %v; choose another name with WithName", want.Name, made)
@@ -229,9 +231,9 @@ func checkStream(have, want jetstream.StreamConfig) error {
 	case have.Retention != want.Retention:
 		return refuse("retention", have.Retention, want.Retention, "other policies delete records that a consumer has seen")
 	case have.Storage != want.Storage:
-		return refuse("storage", have.Storage, want.Storage, "a restart of the server would lose what is in memory")
+		return refuse("storage", have.Storage, want.Storage, "a restart of the server would lose all records")
 	case have.PersistMode != want.PersistMode:
-		return refuse("persist_mode", have.PersistMode, want.PersistMode, "the server would acknowledge what it has not written")
+		return refuse("persist_mode", have.PersistMode, want.PersistMode, "the server would acknowledge records before it writes them")
 	case len(have.Subjects) != len(want.Subjects) || strings.Join(have.Subjects, " ") != strings.Join(want.Subjects, " "):
 		return refuse("subjects", have.Subjects, want.Subjects, "records would go elsewhere")
 	case have.Mirror != nil || len(have.Sources) > 0:
@@ -239,11 +241,11 @@ func checkStream(have, want jetstream.StreamConfig) error {
 	case have.SubjectTransform != nil:
 		return refuse("subject_transform", "set", "none", "records would go elsewhere")
 	case have.NoAck:
-		return refuse("no_ack", true, false, "nothing would say that a record is stored")
+		return refuse("no_ack", true, false, "the server would not acknowledge records")
 	case have.Sealed:
 		return refuse("sealed", true, false, "nothing can be stored or deleted")
 	case have.DenyDelete:
-		return refuse("deny_delete", true, false, "records that are done are deleted")
+		return refuse("deny_delete", true, false, "the store must delete records that are done")
 	case have.MaxConsumers > 0:
 		return refuse("max_consumers", have.MaxConsumers, -1, "each partition needs a consumer")
 	case have.Discard != want.Discard && !isDone:
@@ -262,7 +264,7 @@ func checkStream(have, want jetstream.StreamConfig) error {
 	}
 }
 
-// applyLimits changes the limits of a stream that exists to those that options give.
+// applyLimits changes the limits of an existing stream to those of the options.
 func (s *Store) applyLimits(ctx context.Context, js jetstream.JetStream, have, want jetstream.StreamConfig, c config) error {
 	changed := have
 	switch want.Name {
@@ -286,8 +288,8 @@ func (s *Store) applyLimits(ctx context.Context, js jetstream.JetStream, have, w
 	return nil
 }
 
-// adopt takes note of the stream of pending records as it is now. It returns whether it is the same
-// as before. Otherwise somebody deleted it and made it again.
+// adopt notes the present state of the stream of pending records. It reports whether it is still
+// the same stream. Otherwise somebody deleted it and made it again.
 func (s *Store) adopt(info *streamInfo) (same bool, err error) {
 	s.mu.Lock()
 	same = info.Created.Equal(s.created)
@@ -310,7 +312,7 @@ func (s *Store) adopt(info *streamInfo) (same bool, err error) {
 	return false, nil
 }
 
-// note keeps the limits of the stream that decide what can never be stored.
+// note keeps the limits of the stream, which decide which records can never be stored.
 func (s *Store) note(c jetstream.StreamConfig) {
 	limit := int64(0)
 	if n := int64(c.MaxMsgSize); n > 0 {
