@@ -51,7 +51,7 @@ func TestLetsEverybodyWrite(t *testing.T) {
 	}
 }
 
-// FAT file systems have no lists.
+// FAT file systems have no access lists.
 func TestLetsEverybodyWriteWithoutAList(t *testing.T) {
 	t.Parallel()
 	descriptor, err := windows.NewSecurityDescriptor()

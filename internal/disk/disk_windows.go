@@ -16,7 +16,7 @@ import (
 
 const (
 	retryFor   = time.Second
-	retryPause = 500 * time.Microsecond // at first
+	retryPause = 500 * time.Microsecond // the first pause
 	maxPause   = 16 * time.Millisecond
 )
 
@@ -45,7 +45,7 @@ func retry(op func() error) error {
 	}
 }
 
-// passes reports whether an error may come of a program that has the file open.
+// passes reports whether the reason of an error may be that another program has the file open.
 func passes(err error) bool {
 	return errors.Is(err, windows.ERROR_ACCESS_DENIED) || errors.Is(err, windows.ERROR_SHARING_VIOLATION)
 }
@@ -82,8 +82,8 @@ func makePrivate(dir string) error {
 	return nil
 }
 
-// privateAttributes give the current user, the system and the administrators full access, and
-// nobody else any.
+// privateAttributes gives full access to the current user, the system and the administrators, and
+// no access to others.
 func privateAttributes() (*windows.SecurityAttributes, error) {
 	user, err := windows.GetCurrentProcessToken().GetTokenUser()
 	if err != nil {
@@ -99,7 +99,7 @@ func privateAttributes() (*windows.SecurityAttributes, error) {
 
 const fileDeleteChild = 0x40 // FILE_DELETE_CHILD, which package windows lacks
 
-// writing are the rights with which files can be made, changed, removed or taken over.
+// writing is the set of rights to make, change, remove or take over files.
 const writing = windows.FILE_WRITE_DATA | windows.FILE_APPEND_DATA | fileDeleteChild | windows.DELETE | windows.WRITE_DAC |
 	windows.WRITE_OWNER | windows.GENERIC_WRITE | windows.GENERIC_ALL
 
@@ -119,7 +119,7 @@ func othersMayWrite(root *os.Root) (bool, error) {
 func letsEverybodyWrite(descriptor *windows.SECURITY_DESCRIPTOR) (bool, error) {
 	list, _, err := descriptor.DACL()
 	if errors.Is(err, windows.ERROR_OBJECT_NOT_FOUND) || (err == nil && list == nil) {
-		return true, nil // a folder without a list is open to everybody, as those of FAT file systems are
+		return true, nil // a folder without a list is open to everybody, as on FAT file systems
 	}
 	if err != nil {
 		return false, fmt.Errorf("the access list of the folder: %w", err)
@@ -139,7 +139,7 @@ func letsEverybodyWrite(descriptor *windows.SECURITY_DESCRIPTOR) (bool, error) {
 	return false, nil
 }
 
-// ofEverybody reports whether a group is one to which users belong without anybody's doing.
+// ofEverybody reports whether users belong to a group automatically.
 func ofEverybody(group *windows.SID) bool {
 	kinds := []windows.WELL_KNOWN_SID_TYPE{
 		windows.WinWorldSid, windows.WinAnonymousSid, windows.WinAuthenticatedUserSid, windows.WinInteractiveSid, windows.WinNetworkSid,

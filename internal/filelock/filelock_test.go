@@ -13,7 +13,7 @@ import (
 	"github.com/b24events/b24events/internal/filelock"
 )
 
-// holderEnv names the file that a process which a test starts is to lock.
+// holderEnv is the file that a process of a test should lock.
 const holderEnv = "FILELOCK_TEST_HOLD"
 
 func TestMain(m *testing.M) {
@@ -42,7 +42,7 @@ func hold(path string) int {
 	return 0
 }
 
-// holder starts a process that locks a file, and returns what it said.
+// holder starts a process that locks a file, and returns its output.
 func holder(t *testing.T, path string) (*exec.Cmd, string) {
 	t.Helper()
 	self, err := os.Executable()

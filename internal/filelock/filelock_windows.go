@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// A lock of Windows keeps other handles from the bytes that it covers. So the lock covers one byte
+// On Windows, other handles cannot use the bytes that a lock covers. So the lock covers one byte
 // far behind the end of every file, and the content stays readable and writable.
 const (
 	lockOffsetHigh = 1 << 30 // the byte at 1<<62

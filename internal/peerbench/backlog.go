@@ -20,7 +20,7 @@ import (
 // stormChanges is how many changes of one object come in a storm.
 const stormChanges = 1000
 
-// measureBacklogs prints how each store recovers a backlog, and what a storm costs.
+// measureBacklogs prints how each store recovers a backlog, and the cost of a storm.
 func measureBacklogs(ctx context.Context, w io.Writer, s settings) error {
 	all := portals()
 	v, err := verifier(ctx, all)
@@ -114,7 +114,7 @@ func fill(ctx context.Context, v webhook.Verifier, store webhook.Store, body []b
 	return errors.Join(errors.Join(errs...), receiver.Shutdown(ctx))
 }
 
-// post hands deliveries of a portal to a handler, 64 at a time.
+// post passes deliveries of a portal to a handler, 64 at a time.
 func post(h http.Handler, body []byte, of *portal, n int, object func(int) int) error {
 	var wg sync.WaitGroup
 	places := make(chan struct{}, 64)

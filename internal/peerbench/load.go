@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// load is the result of one turn of a server.
+// load is the result of one turn of one server.
 type load struct {
 	requests int
 	rate     float64 // requests a second
@@ -22,12 +22,12 @@ type load struct {
 }
 
 // generator sends requests over TCP connections that stay open: one request, its response, the next
-// request. It makes no garbage and parses only what it must, because it takes CPU time from the
-// server.
+// request. It allocates nothing and parses as little as possible, because it takes CPU time from
+// the server.
 type generator struct {
 	portals []portal
-	request []byte // the whole request, with marks
-	members []int  // positions of the marks
+	request []byte // the whole request, with placeholders
+	members []int  // positions of the placeholders
 	tokens  []int
 	objects []int
 }
@@ -53,7 +53,7 @@ func places(in []byte, mark string) []int {
 	}
 }
 
-// patience is how much longer than its time a turn may take.
+// patience is how much longer than its duration a turn may take.
 const patience = 30 * time.Second
 
 // run loads a server for a while.
@@ -139,7 +139,7 @@ func (c *client) loop(ctx context.Context, end time.Time) error {
 	return nil
 }
 
-// vary makes the request that of some portal, about some object.
+// vary changes the request to one of a random portal about a random object.
 func (c *client) vary() {
 	p := &c.portals[c.random.IntN(len(c.portals))]
 	for _, at := range c.members {

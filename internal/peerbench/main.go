@@ -11,14 +11,14 @@
 //     answers, and runs a handler that only counts. Server and clients share one process and its
 //     CPUs, over loopback.
 //
-// With -backlog it also measures recovery: a Handler that only receives stores so many deliveries,
-// and another one works them. And it counts the handler calls and commits of a storm of changes of
-// one object, with coalescing.
+// With -backlog it also measures recovery: a Handler that only receives stores that many
+// deliveries, and another one works them. And it counts the handler calls and commits for a storm
+// of changes of one object, with coalescing.
 //
-// The peers take turns in each round, parsers many times, so that all of them see the same machine.
-// A figure is the median over the rounds, and a ratio is the median of the rounds' ratios. The CPU
-// time of a request is that of the whole process, the clients included. When other programs disturb
-// the rounds, its ratio is steadier than that of the rate.
+// The peers take turns in each round, parsers many times, so that other load affects all of them
+// alike. A figure is the median over the rounds, and a ratio is the median of the rounds' ratios.
+// The CPU time of a request is that of the whole process, the clients included. Under other load,
+// its ratio is steadier than that of the rate.
 package main
 
 import (
@@ -34,10 +34,10 @@ import (
 	"time"
 )
 
-// settings are what the flags set.
+// settings holds the flags.
 type settings struct {
 	rounds      int
-	duration    time.Duration // of each peer in each round
+	duration    time.Duration // for each peer in each round
 	connections int
 	parse       bool
 	serve       bool
@@ -47,7 +47,7 @@ type settings struct {
 	postgres    string   // address of the server
 	nats        string
 	syncDelay   time.Duration // added to each commit of a store
-	backlog     int           // deliveries of the backlog that is measured
+	backlog     int           // how many deliveries the backlog has; 0 to skip it
 }
 
 func main() {
@@ -62,7 +62,7 @@ func main() {
 	flag.StringVar(&s.postgres, "postgres", "postgres://postgres@127.0.0.1:5432/test?sslmode=disable", "server for the queue postgres")
 	flag.StringVar(&s.nats, "nats", "nats://127.0.0.1:4222", "server for the queue nats")
 	flag.DurationVar(&s.syncDelay, "syncdelay", 0, "added to each commit of a store, for a disk whose syncs take longer")
-	flag.IntVar(&s.backlog, "backlog", 0, "measure how the stores recover so many deliveries, and what a storm of 1,000 changes of one object costs")
+	flag.IntVar(&s.backlog, "backlog", 0, "measure how the stores recover a backlog of this many deliveries, and the cost of a storm of 1,000 changes of one object")
 	serve := flag.Bool("serve", true, "measure serving")
 	profile := flag.String("cpuprofile", "", "write a CPU profile to this file; the label peer tells the servers apart")
 	flag.Parse()
@@ -77,7 +77,7 @@ func main() {
 	}
 }
 
-// profiled runs f, with a CPU profile when there is a path for one.
+// profiled runs f, and writes a CPU profile if path is not empty.
 func profiled(path string, f func() error) error {
 	if path == "" {
 		return f()
@@ -103,32 +103,49 @@ func run(ctx context.Context, w io.Writer, s settings) error {
 	if _, err = io.WriteString(w, machine(s)); err != nil {
 		return err
 	}
-	for _, p := range payloads {
-		if !s.parse || s.payload != "" && s.payload != p.name {
-			continue
-		}
-		results, err := measureParsing(ctx, s, p)
-		if err == nil {
-			_, err = io.WriteString(w, parsingTable(p, results))
-		}
+	if s.parse {
+		err = printTables(w, s, payloads, func(p payload) (string, error) {
+			results, err := measureParsing(ctx, s, p)
+			if err != nil {
+				return "", err
+			}
+			return parsingTable(p, results), nil
+		})
 		if err != nil {
 			return err
 		}
 	}
-	for _, p := range payloads {
-		if !s.serve || s.payload != "" && s.payload != p.name {
-			continue
-		}
-		results, err := measureServing(ctx, s, p)
-		if err == nil {
-			_, err = io.WriteString(w, servingTable(p, results))
-		}
+	if s.serve {
+		err = printTables(w, s, payloads, func(p payload) (string, error) {
+			results, err := measureServing(ctx, s, p)
+			if err != nil {
+				return "", err
+			}
+			return servingTable(p, results), nil
+		})
 		if err != nil {
 			return err
 		}
 	}
 	if s.backlog > 0 {
 		return measureBacklogs(ctx, w, s)
+	}
+	return nil
+}
+
+// printTables prints a table for each payload that the settings select.
+func printTables(w io.Writer, s settings, payloads []payload, table func(payload) (string, error)) error {
+	for _, p := range payloads {
+		if s.payload != "" && s.payload != p.name {
+			continue
+		}
+		text, err := table(p)
+		if err == nil {
+			_, err = io.WriteString(w, text)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -20,7 +20,7 @@ type parser struct {
 	parse func(p payload) error
 }
 
-// parsers are the peers; the first is what the others are compared with.
+// parsers are the peers. The others are compared with the first.
 func parsers() []parser {
 	decoder := form.NewDecoder()
 	decoder.SetNamespacePrefix("[")
@@ -55,7 +55,7 @@ func parsers() []parser {
 	}
 }
 
-// cost is what parsings take together.
+// cost is the total cost of some parsings.
 type cost struct {
 	n             int
 	took          time.Duration
@@ -68,14 +68,14 @@ func (c *cost) allocations() float64 { return float64(c.allocs) / float64(max(c.
 
 func (c *cost) allocated() float64 { return float64(c.bytes) / float64(max(c.n, 1)) }
 
-// parsing is what was measured of one parser, a value a round.
+// parsing holds the results of one parser, one value per round.
 type parsing struct {
 	name  string
 	costs []*cost
 }
 
-// turns is how many times the parsers take turns in a round, so that what disturbs the machine
-// disturbs all of them.
+// turns is how many times the parsers take turns in a round, so that other load affects all of them
+// alike.
 const turns = 25
 
 func measureParsing(ctx context.Context, s settings, p payload) ([]parsing, error) {
@@ -103,7 +103,7 @@ func measureParsing(ctx context.Context, s settings, p payload) ([]parsing, erro
 	return results, nil
 }
 
-// add calls f for about that long, and at least ten times.
+// add calls f for about a duration, and at least ten times.
 func (c *cost) add(d time.Duration, f func() error) error {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)

@@ -20,12 +20,12 @@ type payload struct {
 	form   func() formTarget
 }
 
-// The values that the load generator replaces in a body, so that each request is that of another
-// portal. They have the widths of the real ones.
+// Placeholders in a body, which the load generator replaces so that requests come from different
+// portals. They are as long as real values.
 const (
 	memberMark = "memberxxxxxxxxxxxxxxxxxxxxxxxxxx"
 	tokenMark  = "tokenxxxxxxxxxxxxxxxxxxxxxxxxxxx"
-	objectMark = "100000" // the number of a deal or of a message
+	objectMark = "100000" // the ID of a deal or of a message
 )
 
 const (
@@ -152,7 +152,7 @@ func botMessage() []byte {
 	return []byte(f.b.String())
 }
 
-// formTarget is what go-playground/form decodes into. It reports whether it was filled.
+// formTarget is a target for go-playground/form. It reports whether it was filled.
 type formTarget interface{ filled() bool }
 
 type formAuth struct {

@@ -33,7 +33,7 @@ type peer struct {
 	closers []func() error
 }
 
-// newPeer returns a Handler with a queue. Its event handler counts.
+// newPeer returns a Handler with a queue. Its event handler only counts.
 func newPeer(ctx context.Context, s settings, queue string, v webhook.Verifier) (p peer, err error) {
 	p = peer{name: "webhook.Handler, " + queue, handled: new(atomic.Uint64)}
 	defer func() {
@@ -42,7 +42,7 @@ func newPeer(ctx context.Context, s settings, queue string, v webhook.Verifier) 
 		}
 	}()
 	var opts []webhook.Option
-	defer pprof.SetGoroutineLabels(ctx) // the goroutines that begin until then keep the label
+	defer pprof.SetGoroutineLabels(ctx) // goroutines that were started before that keep the label
 	pprof.SetGoroutineLabels(pprof.WithLabels(ctx, pprof.Labels("peer", p.name)))
 	if queue != "memory" {
 		store, err := p.open(ctx, s, queue)
@@ -136,7 +136,7 @@ func (p *peer) openNATS(ctx context.Context, s settings) (webhook.Store, error) 
 	return store, nil
 }
 
-// slowStore is a store on a disk whose syncs take longer.
+// slowStore simulates a store on a disk with slower syncs.
 type slowStore struct {
 	webhook.Store
 
@@ -158,7 +158,7 @@ type slowLeaser struct {
 	webhook.Leaser
 }
 
-// slowed adds the settings' time to each commit.
+// slowed adds the delay of the settings to each commit.
 func slowed(store webhook.Store, s settings) webhook.Store {
 	if s.syncDelay <= 0 {
 		return store
@@ -170,7 +170,7 @@ func slowed(store webhook.Store, s settings) webhook.Store {
 	return slow
 }
 
-// idle waits until everything that was answered is handled.
+// idle waits until all answered requests are handled.
 func (p *peer) idle(ctx context.Context) error {
 	if p.hook == nil {
 		return nil
@@ -178,7 +178,7 @@ func (p *peer) idle(ctx context.Context) error {
 	return p.hook.Idle(ctx)
 }
 
-// check stops the peer and looks whether it lost anything.
+// check stops the peer and returns an error if it lost deliveries.
 func (p *peer) check(ctx context.Context) error {
 	if p.hook == nil {
 		return nil
@@ -193,7 +193,7 @@ func (p *peer) check(ctx context.Context) error {
 	return nil
 }
 
-// grouped returns how many deliveries a commit of the store kept on average, 0 without a store.
+// grouped returns how many deliveries a commit of the store holds on average, or 0 without a store.
 func (p *peer) grouped() float64 {
 	if p.hook == nil {
 		return 0
@@ -205,7 +205,7 @@ func (p *peer) grouped() float64 {
 	return float64(n.Records) / float64(n.Commits)
 }
 
-// close closes what was opened, the last first.
+// close closes everything that was opened, in reverse order.
 func (p *peer) close() (err error) {
 	for _, closer := range slices.Backward(p.closers) {
 		err = errors.Join(err, closer())

@@ -21,7 +21,7 @@ const storedPortals = 10_000
 
 const clientID = "local.peerbench"
 
-// portal is what a delivery of a portal carries.
+// portal holds the values in deliveries of a portal.
 type portal struct{ member, token string }
 
 func portals() []portal {
@@ -32,8 +32,8 @@ func portals() []portal {
 	return all
 }
 
-// verifier returns a verifier that knows all portals. The addresses that it stores are those that
-// the deliveries name, as is usual.
+// verifier returns a verifier that knows all portals. As usual, the stored addresses are those in
+// the deliveries.
 func verifier(ctx context.Context, all []portal) (webhook.Verifier, error) {
 	store := oauth.NewMemoryStore()
 	for _, p := range all {
@@ -77,11 +77,11 @@ func listen(ctx context.Context, name string, h http.Handler) (*server, error) {
 	return s, nil
 }
 
-// serving is what was measured of one server, a value a round.
+// serving holds the results of one server, one value per round.
 type serving struct {
 	name    string
 	loads   []load
-	grouped float64 // deliveries that one commit of the store kept, those of outcomes alone included
+	grouped float64 // average deliveries per commit of the store, including commits of outcomes alone
 }
 
 // measureServing returns the results of the bare server and of the handlers, in this order.
@@ -113,7 +113,7 @@ func measureServing(ctx context.Context, s settings, p payload) (results []servi
 	}
 	for round := range s.rounds {
 		for turn := range peers {
-			i := (round + turn) % len(peers) // none is always the first
+			i := (round + turn) % len(peers) // each round begins with another peer
 			runtime.GC()
 			l, err := g.run(ctx, addresses[i], s)
 			if err == nil {

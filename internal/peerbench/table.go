@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// median returns the middle of what of says of each value.
+// median returns the median of the numbers that of returns for the values.
 func median[T any](values []T, of func(T) float64) float64 {
 	all := make([]float64, 0, len(values))
 	for _, v := range values {
@@ -22,7 +22,7 @@ func median[T any](values []T, of func(T) float64) float64 {
 	return (all[(n-1)/2] + all[n/2]) / 2
 }
 
-// ratio returns the median of the ratios of a round's values to those of the peer.
+// ratio returns the median of the ratios of each round's value to that of the peer.
 func ratio[T any](values, peer []T, of func(T) float64) float64 {
 	ratios := make([]float64, 0, len(values))
 	for i, v := range values {
@@ -33,7 +33,7 @@ func ratio[T any](values, peer []T, of func(T) float64) float64 {
 	return median(ratios, func(r float64) float64 { return r })
 }
 
-// machine says where and how it was measured.
+// machine describes the machine and the settings.
 func machine(s settings) string {
 	return fmt.Sprintf("%s, %s/%s, %d CPUs, %d rounds of %s, %d connections\n",
 		runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.GOMAXPROCS(0), s.rounds, s.duration, s.connections)
