@@ -1,4 +1,4 @@
-/* bcryptprimitives.dll for Wine. Go programs read their random bytes from ProcessPrng in it, and Wine has it from version 9 on only. */
+/* bcryptprimitives.dll for Wine before version 9, which lacks it. Go programs get random bytes from its ProcessPrng. */
 #include <windows.h>
 
 BOOLEAN NTAPI SystemFunction036(PVOID buffer, ULONG length); /* RtlGenRandom of advapi32 */
