@@ -1,5 +1,6 @@
-// Command decode reads one body that Bitrix24 posted and prints what the SDK makes of it, as one
-// JSON object: envelope, data as they arrived, typed payload. Tokens are redacted unless asked for.
+// Command decode reads one body that Bitrix24 posted and prints how the SDK decodes it, as one JSON
+// object: envelope, data as they arrived, typed payload. Tokens are redacted, unless -secrets is
+// given.
 //
 //	decode [-content-type CT] [-secrets] [FILE]
 //
@@ -22,7 +23,7 @@ import (
 
 func main() { program.Main(run) }
 
-// errStopped means that a signal came before there was anything to decode.
+// errStopped means that a signal came before the whole body was read.
 var errStopped = errors.New("stopped before the whole body was read")
 
 func run(ctx context.Context, env program.Env) int {
@@ -69,13 +70,13 @@ func decode(body []byte, contentType string, secrets bool, stdout io.Writer) err
 		return err
 	}
 	if info, known := event.Lookup(d.Name); known {
-		_, err = info.Payload(d) // printed as payload_error as well, but a script looks at the exit code
+		_, err = info.Payload(d) // it is printed as payload_error too, but scripts check the exit code
 	}
 	return err
 }
 
-// readUntil is read, which it does not wait for once ctx has ended: a read from a terminal or a
-// pipe cannot be ended.
+// readUntil is read, but does not wait for it after ctx has ended: a read from a terminal or a pipe
+// cannot be interrupted.
 func readUntil(ctx context.Context, file string, stdin io.Reader) ([]byte, error) {
 	type result struct {
 		body []byte
@@ -94,7 +95,7 @@ func readUntil(ctx context.Context, file string, stdin io.Reader) ([]byte, error
 	}
 }
 
-// read returns the body, without the line break that an editor or a heredoc put behind it.
+// read returns the body, without a line break at its end from an editor or a heredoc.
 func read(file string, stdin io.Reader) ([]byte, error) {
 	in := stdin
 	if file != "" && file != "-" {

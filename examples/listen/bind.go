@@ -18,22 +18,22 @@ import (
 	"github.com/b24events/b24events/examples/internal/program"
 )
 
-// unbindTimeout bounds what is done after the program was told to stop.
+// unbindTimeout bounds the work after a stop signal.
 const unbindTimeout = 20 * time.Second
 
-// binder makes bindings and ends them. Those that it makes stand in a file first, so that after a
-// crash the next start ends them.
+// binder makes bindings and ends them. It first writes them to a file, so that after a crash the
+// next start ends them.
 type binder struct {
 	portal *oneportal.Portal
 	cfg    config
 
-	connector string // of the queue that is used
-	dir       string // for its state
+	connector string // its queue is used; empty for the application's own queue
+	dir       string // for the state of the queue
 	release   func()
-	made      []string // events
+	made      []string // events bound by this program
 }
 
-// bind picks the queue and binds what is missing in it.
+// bind selects the queue and binds the missing events to it.
 func (b *binder) bind(ctx context.Context) error {
 	err := b.bindTo(ctx, b.cfg.connector)
 	if oneportal.Code(err) != "WRONG_LICENSE" {
@@ -42,7 +42,7 @@ func (b *binder) bind(ctx context.Context) error {
 	if failure := b.forget(); failure != nil || b.cfg.connector != defaultConnector { // nothing was bound
 		return errors.Join(err, failure)
 	}
-	b.cfg.logger.LogAttrs(ctx, slog.LevelWarn, "the portal's plan has no connectors: the application's own queue is used, which hides the application's own changes")
+	b.cfg.logger.LogAttrs(ctx, slog.LevelWarn, "the portal's plan has no connectors: using the application's own queue, which does not get the application's own changes")
 	return b.bindTo(ctx, "")
 }
 
@@ -53,7 +53,7 @@ func (b *binder) bindTo(ctx context.Context, connector string) (err error) {
 	}
 	if b.made, err = b.load(); err != nil {
 		b.release()
-		b.dir = "" // nothing to end that is known
+		b.dir = "" // there is nothing to unbind
 		return err
 	}
 	api := event.NewAPI(b.portal.Client())
@@ -68,10 +68,10 @@ func (b *binder) bindTo(ctx context.Context, connector string) (err error) {
 	plan, foreign := b.plan(have)
 	if len(foreign) > 0 {
 		if connector == "" && !b.cfg.shareQueue {
-			return fmt.Errorf("%s bound to the application's own queue already, and whoever works it would miss what comes here; "+
+			return fmt.Errorf("%s bound to the application's own queue already, and its other worker would miss the events that listen takes; "+
 				"stop that worker and set -share-queue, or choose a -connector", strings.Join(foreign, ", "))
 		}
-		b.cfg.logger.LogAttrs(ctx, slog.LevelWarn, "bound to this queue by somebody else: it is left so, also at the end", slog.Any("events", foreign))
+		b.cfg.logger.LogAttrs(ctx, slog.LevelWarn, "another program has bound these events to the queue: they stay bound at the end", slog.Any("events", foreign))
 	}
 	for _, x := range plan.Bind {
 		b.made = append(b.made, x.Event)
@@ -82,8 +82,8 @@ func (b *binder) bindTo(ctx context.Context, connector string) (err error) {
 	return b.portal.Connect(ctx, func(ctx context.Context) error { return api.Apply(ctx, plan) })
 }
 
-// plan compares what is bound to the queue with what is wanted, and takes over what an earlier
-// start left. foreign are the events that somebody else has bound.
+// plan compares the events that are bound to the queue with those that are wanted. It takes over
+// bindings that an earlier start left. foreign are events that another program has bound.
 func (b *binder) plan(have []event.Binding) (plan event.Plan, foreign []string) {
 	left := b.made
 	b.made = nil
@@ -103,7 +103,7 @@ func (b *binder) plan(have []event.Binding) (plan event.Plan, foreign []string) 
 		case wanted[x.Event]:
 			b.made = append(b.made, x.Event)
 		default:
-			b.made = append(b.made, x.Event) // ended with the others, should ending it now fail
+			b.made = append(b.made, x.Event) // close ends it if that fails now
 			plan.Unbind = append(plan.Unbind, x)
 		}
 	}
@@ -117,7 +117,7 @@ func (b *binder) plan(have []event.Binding) (plan event.Plan, foreign []string) 
 	return plan, foreign
 }
 
-// close ends the bindings that were made here.
+// close ends the bindings that this program has made.
 func (b *binder) close(ctx context.Context) error {
 	if b.dir == "" {
 		return nil
@@ -138,7 +138,7 @@ func (b *binder) close(ctx context.Context) error {
 	return b.forget()
 }
 
-// forget removes the file and leaves the queue to others.
+// forget removes the file and unlocks the queue.
 func (b *binder) forget() error {
 	defer b.release()
 	b.made = nil

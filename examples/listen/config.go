@@ -12,7 +12,7 @@ import (
 	"github.com/b24events/b24events/offline"
 )
 
-// config is what flags and environment say.
+// config holds the settings.
 type config struct {
 	program.Values
 
@@ -24,7 +24,7 @@ type config struct {
 	retries    int
 	poll       time.Duration
 	logger     *slog.Logger
-	warnings   *slog.Logger // of the consumer, which tells of every retry otherwise
+	warnings   *slog.Logger // for the consumer, which would log every retry at INFO
 }
 
 const (
@@ -34,10 +34,10 @@ const (
 
 var settings = []program.Setting{
 	{Flag: "forward-to", Env: "FORWARD_TO", Usage: "the handler's address, such as http://127.0.0.1:8080/bitrix24/events"},
-	{Flag: "events", Env: "EVENTS", Usage: "events to bring, comma-separated, such as ONCRMDEALUPDATE,ONTASKADD"},
+	{Flag: "events", Env: "EVENTS", Usage: "events to forward, comma-separated, such as ONCRMDEALUPDATE,ONTASKADD"},
 	{Flag: "application-token", Env: "B24_APPLICATION_TOKEN", Usage: "token that signs what is posted: the one that is bound to the portal by token@member_id, or else the one without a portal; prefer the variable (default: kept in a file)"},
 	{Flag: "connector", Env: "CONNECTOR", Fallback: defaultConnector, Usage: "connector whose queue is used (auth_connector); - means the application's own queue"},
-	{Flag: "share-queue", Env: "SHARE_QUEUE", Switch: true, Usage: "use the application's own queue although events are bound to it: other workers then miss what comes here"},
+	{Flag: "share-queue", Env: "SHARE_QUEUE", Switch: true, Usage: "use the application's own queue even if events are bound to it: other workers then miss the events that listen takes"},
 	{Flag: "retries", Env: "RETRIES", Fallback: "5", Usage: "how often an event is posted again that the handler answered with 408, 429, 500 or above"},
 	{Flag: "poll", Env: "POLL", Fallback: "3s", Usage: "longest wait between two looks at an empty queue, 100ms or more"},
 }
@@ -74,7 +74,7 @@ func configure(env program.Env) (config, error) {
 	return cfg, err
 }
 
-// target is the handler's address without what may be secret in it.
+// target returns the handler's address without parts that may be secret.
 func (cfg *config) target() string {
 	u, err := url.Parse(cfg.forwardTo)
 	if err != nil {
@@ -83,7 +83,7 @@ func (cfg *config) target() string {
 	return u.Scheme + "://" + u.Host + u.EscapedPath()
 }
 
-// checkTarget wants https for everything that is not this machine: what is posted carries a token.
+// checkTarget requires https for other machines, because requests carry a token.
 func checkTarget(target string) error {
 	if target == "" {
 		return program.Usage("set -forward-to, the address of your handler, such as http://127.0.0.1:8080/bitrix24/events")
@@ -93,7 +93,7 @@ func checkTarget(target string) error {
 	case err != nil:
 		return program.Usage("-forward-to %w; write it like http://127.0.0.1:8080/bitrix24/events", err)
 	case u.Scheme == "http" && u.Hostname() != "localhost" && !net.ParseIP(u.Hostname()).IsLoopback():
-		return program.Usage("-forward-to another machine needs https://, since a token travels along")
+		return program.Usage("-forward-to another machine needs https://, because requests carry a token")
 	default:
 		return nil
 	}

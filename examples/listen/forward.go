@@ -34,15 +34,15 @@ type forwarder struct {
 
 	mu    sync.Mutex
 	lines *program.LineWriter
-	err   error             // a line could not be written, and no other will be
+	err   error             // the write that failed; no more lines are written
 	tries map[string]*tries // of records that failed, by message
 	down  bool              // the handler could not be reached
 }
 
-// tries counts what happened to one record.
+// tries counts the attempts to post one record.
 type tries struct{ posted, answered int }
 
-// line is what is printed of an event.
+// line is how an event is printed.
 type line struct {
 	Event     string        `json:"event"`
 	MessageID string        `json:"message_id"`
@@ -65,9 +65,8 @@ func newForwarder(cfg config, token event.Secret, in oauth.Installation, stdout 
 	}
 }
 
-// HandleEvent posts a record. It returns nil when the record is done with, one way or the other,
-// and that is printed. What cannot be printed stays in the queue, and is posted again by the next
-// start.
+// HandleEvent posts a record. It returns nil when the record is finished, successfully or not, and
+// printed. A record that cannot be printed stays in the queue, and the next start posts it again.
 func (f *forwarder) HandleEvent(ctx context.Context, d *event.Delivery) error {
 	if err := f.failure(); err != nil {
 		return err
@@ -82,7 +81,7 @@ func (f *forwarder) HandleEvent(ctx context.Context, d *event.Delivery) error {
 	t := f.count(d, err == nil)
 	switch {
 	case ctx.Err() != nil && err != nil:
-		return err // stopped: it comes again at the next start
+		return err // stopped: the next start posts it again
 	case err != nil:
 		f.reached(ctx, err)
 		return event.Retry(err, backoff(t.posted))
@@ -100,8 +99,8 @@ func (f *forwarder) HandleEvent(ctx context.Context, d *event.Delivery) error {
 	return f.done(d, status, took, nil)
 }
 
-// request is the POST that the portal would send, less the tokens of the user, which the queue does
-// not keep.
+// request returns the POST that the portal would send, but without the tokens of the user, which
+// the queue does not keep.
 func (f *forwarder) request(ctx context.Context, d *event.Delivery) (*http.Request, error) {
 	opts := []eventtest.RequestOption{
 		eventtest.WithURL(f.target), eventtest.WithToken(f.token), eventtest.WithMember(f.in.MemberID), eventtest.WithDomain(f.in.Domain()),
@@ -113,13 +112,13 @@ func (f *forwarder) request(ctx context.Context, d *event.Delivery) (*http.Reque
 	return eventtest.NewRequest(ctx, eventtest.Name(d.Name), d.Data, opts...)
 }
 
-// post sends a request and reads the answer to its end, within limits.
+// post sends a request and reads the response to its end, up to a limit.
 func (f *forwarder) post(r *http.Request) (status int, err error) {
 	resp, err := f.client.Do(r)
 	if err != nil {
 		var address *url.Error
 		if errors.As(err, &address) {
-			err = address.Err // the address is the user's own, and long
+			err = address.Err // without the address, which the user knows
 		}
 		return 0, fmt.Errorf("the handler cannot be reached: %w", err)
 	}
@@ -128,7 +127,7 @@ func (f *forwarder) post(r *http.Request) (status int, err error) {
 	return resp.StatusCode, nil
 }
 
-// retryable reports whether an answer may be another one after a restart of the handler.
+// retryable reports whether a retry may succeed, for example after a restart of the handler.
 func retryable(status int) bool {
 	return status >= 500 || status == http.StatusTooManyRequests || status == http.StatusRequestTimeout
 }
@@ -164,14 +163,14 @@ func (f *forwarder) reached(ctx context.Context, err error) {
 	f.down = err != nil
 }
 
-// failure returns why nothing can be printed any more, or nil.
+// failure returns the error because of which nothing is printed any more, or nil.
 func (f *forwarder) failure() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.err
 }
 
-// done prints what became of an event. When it cannot, that ends the program.
+// done prints the outcome of an event. If it cannot, it ends the program.
 func (f *forwarder) done(d *event.Delivery, status int, took time.Duration, failure error) error {
 	l := line{
 		Event: d.Name, MessageID: d.MessageID, UserID: d.Auth.UserID, Status: status,
@@ -187,7 +186,7 @@ func (f *forwarder) done(d *event.Delivery, status int, took time.Duration, fail
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.err != nil {
-		return f.err // half a line may stand there
+		return f.err // the output may end within a line
 	}
 	if t := f.tries[d.MessageID]; t != nil {
 		l.Attempts = t.posted

@@ -14,16 +14,16 @@ import (
 	"github.com/b24events/b24events/offline"
 )
 
-// limits are what a handler under development must know about the events that it gets from here.
+// limits are the differences from real deliveries that the developer of a handler must know.
 var limits = []string{
 	"one event for all changes of an object since the last look: additions, updates and deletions of an object are one event each, in the order of the last change",
 	"no access token and no refresh token of the user who made the change; handlers must call the portal with tokens of their own",
 	"changes that the application itself makes come only with a connector, and not if its own calls name the same connector",
 	"not every event has an offline queue: ONOFFLINEEVENT and events about the application come online only",
-	"events come some seconds late, and are repeated where the handler fails; the portal itself never repeats",
+	"events come some seconds late, and are repeated if the handler fails; the portal itself never repeats",
 }
 
-// listen binds the events, forwards what the queue holds until ctx ends, and unbinds.
+// listen binds the events, forwards records of the queue until ctx ends, and unbinds the events.
 func listen(ctx context.Context, cfg config, stdout io.Writer) (err error) {
 	portal, err := oneportal.Open(ctx, cfg.Values, cfg.logger, nil)
 	if err != nil {
@@ -39,7 +39,7 @@ func listen(ctx context.Context, cfg config, stdout io.Writer) (err error) {
 	return program.Stopped(ctx, b.forward(ctx, token, stdout))
 }
 
-// forward binds the events and forwards what comes.
+// forward binds the events and forwards the records of the queue.
 func (b *binder) forward(ctx context.Context, token event.Secret, stdout io.Writer) error {
 	cfg, portal := b.cfg, b.portal
 	if err := b.bind(ctx); err != nil {

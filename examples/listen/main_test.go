@@ -276,7 +276,7 @@ func TestLeavesTheBindingsOfOthers(t *testing.T) {
 	p := programtest.Start(t, run, env)
 	bound(t, portal, 3)
 	p.Stop(t)
-	require.Contains(t, p.Stderr.String(), "bound to this queue by somebody else")
+	require.Contains(t, p.Stderr.String(), "another program has bound these events to the queue")
 	left := portal.Bindings()
 	require.Len(t, left, 2)
 	require.Equal(t, "ONCRMDEALADD", left[0].Event)
@@ -397,10 +397,10 @@ func TestFinishesWhatACrashLeft(t *testing.T) {
 	}, programtest.Patience, time.Millisecond)
 	p.Stop(t)
 	require.Empty(t, portal.Bindings())
-	require.NotContains(t, p.Stderr.String(), "somebody else")
+	require.NotContains(t, p.Stderr.String(), "another program")
 }
 
-// Who reads the output may go away, as head does.
+// The reader of the output may go away, as head does.
 func TestUnbindsWhenNobodyReads(t *testing.T) {
 	t.Parallel()
 	portal, app, env := programtest.Portal(t)

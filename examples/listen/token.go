@@ -15,9 +15,9 @@ import (
 	"github.com/b24events/b24events/examples/internal/program"
 )
 
-// applicationToken returns what signs the events: the token of the setting, or else that of a file,
-// which the first start makes. Handlers read the same setting, so it may hold tokens of other
-// portals too.
+// applicationToken returns the token that signs the events: that of the setting, or else that of a
+// file, which the first start makes. Handlers read the same setting, so it may also hold tokens of
+// other portals.
 func applicationToken(ctx context.Context, cfg config, portal *oneportal.Portal) (event.Secret, error) {
 	if len(cfg.tokens) > 0 {
 		token := tokenOf(cfg.tokens, portal.MemberID)
@@ -41,12 +41,12 @@ func applicationToken(ctx context.Context, cfg config, portal *oneportal.Portal)
 			return "", err
 		}
 	}
-	cfg.logger.LogAttrs(ctx, slog.LevelInfo, "events are signed with the application token in a file; let the handler accept it, such as by B24_APPLICATION_TOKEN=$(cat FILE)",
+	cfg.logger.LogAttrs(ctx, slog.LevelInfo, "events are signed with the application token in a file; let the handler accept it, for example with B24_APPLICATION_TOKEN=$(cat FILE)",
 		slog.String("file", path))
 	return event.Secret(token), nil
 }
 
-// tokenOf returns the token that is bound to a portal, or else the one that is bound to none.
+// tokenOf returns the token that is bound to a portal, or else the one without a portal.
 func tokenOf(tokens []program.Token, memberID string) event.Secret {
 	found := ""
 	for _, t := range tokens {

@@ -11,7 +11,7 @@ import (
 	"github.com/b24events/b24events/offline"
 )
 
-// config is what flags and environment say.
+// config holds the settings.
 type config struct {
 	program.Values
 
@@ -23,7 +23,7 @@ type config struct {
 	retryParked time.Duration
 	poll        time.Duration
 	logger      *slog.Logger
-	client      *http.Client // nil for the usual one
+	client      *http.Client // nil for the default one
 }
 
 var settings = []program.Setting{

@@ -38,14 +38,14 @@ func startVictim(t *testing.T, env programtest.Env) *victim {
 	return v
 }
 
-// kill is kill -9. It waits until the process is gone, and fails the test where it was gone before
-// by itself.
+// kill is kill -9. It waits until the process is gone, and fails the test if it had ended by
+// itself.
 func (v *victim) kill(t *testing.T) {
 	t.Helper()
 	require.NoError(t, v.cmd.Process.Kill())
 	<-v.ended
 	killed := -1
-	if runtime.GOOS == "windows" { // where a process that is killed ends with this code, as one that fails
+	if runtime.GOOS == "windows" { // a killed process ends with this code, as a failed one does
 		killed = 1
 		require.NotContains(t, "\n"+v.stderr.String(), "\nofflinesync: ", "it failed")
 	}

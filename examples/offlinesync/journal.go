@@ -20,33 +20,32 @@ import (
 )
 
 // errNotOurs keeps this program from cutting a file that was named by mistake.
-var errNotOurs = errors.New("the file ends with something that this program did not write; name another file, or end its last line")
+var errNotOurs = errors.New("the end of the file was not written by this program; name another file, or end its last line")
 
 // journal appends lines to a file. A line is on disk when append returns; lines that come at the
 // same time share one write and one sync.
 type journal struct {
 	w    io.Writer
-	file *os.File // where w is a file that this program opened
+	file *os.File // w, if this program opened it; otherwise nil
 	sync func() error
 
 	disk sync.Mutex // held while writing
-	size int64      // of file, without the rest of a write that failed
-	bad  error      // half a line stands there that could not be removed
+	size int64      // of file, without the remains of a failed write
+	bad  error      // set if half a line could not be removed
 
 	mu   sync.Mutex
-	next *group // takes lines until the first of them gets the disk
+	next *group // collects lines until the first of them locks disk
 }
 
-// group is lines that are written together, by whoever came first.
+// group is a set of lines that are written together, by the goroutine that came first.
 type group struct {
 	lines []byte
 	done  chan struct{}
 	err   error
 }
 
-// openJournal opens the file of that name, or stdout for "-", and keeps other processes off it. A
-// last line that a crash cut short is removed: its record is still in the queue. From stdout
-// nothing is removed; such a line is ended there.
+// openJournal opens and locks the file, or uses stdout for "-". It removes a last line that a crash
+// cut short, because its record is still in the queue. On stdout it ends such a line instead.
 func openJournal(ctx context.Context, name string, stdout io.Writer, log *slog.Logger) (*journal, error) {
 	if name == "" || name == "-" {
 		if program.Discards(stdout) {
@@ -82,11 +81,11 @@ func openJournal(ctx context.Context, name string, stdout io.Writer, log *slog.L
 	return j, nil
 }
 
-// syncDir puts the name of a new file on disk, which its own sync need not do.
+// syncDir makes the name of a new file durable, which the sync of the file need not do.
 func syncDir(name string) error {
-	dir, err := os.Open(name) //nolint:gosec // where the user wants the file
+	dir, err := os.Open(name) //nolint:gosec // the user names the file
 	if err != nil {
-		return nil //nolint:nilerr // it may be written to and not be read, and systems without such a sync do without it
+		return nil //nolint:nilerr // the folder may be writable but not readable, and some systems have no such sync
 	}
 	_ = dir.Sync()
 	return dir.Close()
@@ -145,8 +144,8 @@ func (j *journal) repair() (int64, error) {
 	return int64(len(tail)), j.file.Sync()
 }
 
-// begun reports whether a crash may have left that of a line: its beginning, or the zeros that some
-// file systems put in its place.
+// begun reports whether tail may be a line that a crash cut short: the beginning of a line, or
+// zeros that some file systems write in its place.
 func begun(tail []byte) bool {
 	const beginning = `{"event":`
 	n := min(len(tail), len(beginning))
@@ -174,8 +173,8 @@ func (j *journal) append(line []byte) error {
 	return g.err
 }
 
-// write writes lines and syncs. What a failure left of them is removed, so that every line of the
-// file stays whole.
+// write writes lines and syncs. After a failure it removes what was written of them, so that every
+// line of the file is whole.
 func (j *journal) write(lines []byte) error {
 	if j.bad != nil {
 		return j.bad
@@ -195,8 +194,8 @@ func (j *journal) write(lines []byte) error {
 	return err
 }
 
-// cut cuts the file to its size. Windows refuses that to a file that is opened for appending, and
-// lets nobody rename it meanwhile.
+// cut truncates the file to size. Windows refuses that for a file that is open for appending, but
+// does not allow to rename the file meanwhile either.
 func (j *journal) cut() error {
 	if runtime.GOOS == "windows" {
 		return os.Truncate(j.file.Name(), j.size)
@@ -211,7 +210,7 @@ func (j *journal) close() error {
 	return outError(oneportal.Unlock(j.file))
 }
 
-// outError says which setting an error is about.
+// outError adds the name of the setting to an error.
 func outError(err error) error {
 	if err == nil || errors.As(err, new(*program.OutputError)) {
 		return err

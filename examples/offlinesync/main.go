@@ -1,28 +1,30 @@
-// Command offlinesync copies what changes on one portal: it works the queue of offline events and
-// appends, for each record, the present state of the object that changed to a file, as one JSON
-// object a line.
+// Command offlinesync copies the changes of one portal. It works the queue of offline events. For
+// each record, it appends the present state of the changed object to a file, as one JSON object a
+// line.
 //
 //	{"event":"ONCRMDEALUPDATE","message_id":"…","entity":{"kind":"crm.deal","id":"42"},"user_id":1,"object":{…},"error":null}
 //
-// object is what the method that the catalogue names for the event, such as crm.deal.get, returns;
-// it is null for an object that was deleted. The last line of an object shows its last state. A
-// change is written at least once, whenever the program is killed: a line is on disk before its
-// record leaves the queue.
+// object is the result of the method that the catalogue names for the event, for example
+// crm.deal.get. It is null for a deleted object. The last line of an object shows its last state.
+// Each change is written at least once, even if the program is killed, because a line is on disk
+// before its record leaves the queue.
 //
-// error is null, or says why object is null although the object was not deleted: the catalogue
-// names no method that reads it, the token may not see it (which some methods do not tell from a
-// deletion), or reading it failed RETRIES times after the first. Such a record is parked on the
-// portal and tried again each RETRY_PARKED, until a line with the object follows.
+// error is null, or says why object is null although the object was not deleted. Either the
+// catalogue names no method that reads it, or the token may not see it, or reading it failed
+// RETRIES times after the first. Some methods return the same error for an object that the token
+// may not see and for a deleted one. A record that failed is parked on the portal and retried every
+// RETRY_PARKED, until a line with the object follows.
 //
-// On a plan that cannot reserve records (no extended mode), each response is stored in B24_DATA
-// before it is worked on. The records of a response that does not arrive are lost there. So are
-// those that the disk could not take, if the program ends before they are finished.
+// On a plan that cannot reserve records (no extended mode), the program stores each response in
+// B24_DATA before it works on it. The records of a response that does not arrive are lost there. So
+// are records that could not be stored on the disk, if the program ends before it has finished
+// them.
 //
-// A portal that does not answer is waited for; with -once for five minutes, and then it exits with
-// 1. On SIGINT, SIGTERM or SIGHUP it finishes what it is at and exits with 0; a second SIGINT or
-// SIGTERM cuts that short, with 1, and loses nothing either. When OUT cannot be written it stops,
-// and exits with 1: the next start takes the same records again. From a pipe, name a file instead
-// if the reader may go away: what it has not read by then is lost.
+// It waits for a portal that does not respond. With -once it waits for five minutes, and then exits
+// with 1. On SIGINT, SIGTERM or SIGHUP it finishes its current work and exits with 0. A second
+// SIGINT or SIGTERM stops it at once, with 1, and loses nothing either. If OUT cannot be written,
+// it stops and exits with 1, and the next start takes the same records again. If OUT is a pipe,
+// lines that its reader has not read when it goes away are lost; use a file instead.
 package main
 
 import (

@@ -24,7 +24,7 @@ import (
 )
 
 // tap stands between a process and the portal, and knows which records were in an answer after
-// which nothing more was heard of the process: those may be lost with it, where the portal deletes
+// which nothing more was heard of the process: those may be lost with it, if the portal deletes
 // records on reading.
 type tap struct {
 	portal string // address
@@ -37,7 +37,7 @@ type tap struct {
 	answers chan struct{}         // one for each answer that held records, as far as there is room
 }
 
-// ServeHTTP passes a request on, and its answer back. It reads the answer also where the process
+// ServeHTTP passes a request on, and its response back. It reads the response even if the process
 // has died.
 func (p *tap) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer func() {

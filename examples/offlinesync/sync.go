@@ -10,14 +10,14 @@ import (
 	"github.com/b24events/b24events/offline"
 )
 
-// syncer writes the present state of what changed.
+// syncer writes the present state of changed objects.
 type syncer struct {
 	api   event.Caller
 	out   *journal
 	abort context.CancelCauseFunc
 }
 
-// line is what is written of a record.
+// line is how a record is written.
 type line struct {
 	Event     string          `json:"event"`
 	MessageID string          `json:"message_id"`
@@ -36,13 +36,13 @@ func (s *syncer) HandleEvent(ctx context.Context, d *event.Delivery) error {
 	case errors.Is(err, event.ErrGone):
 		return s.write(ctx, d, nil, nil)
 	case errors.Is(err, event.ErrUnknown), errors.Is(err, event.ErrNotVisible):
-		return s.write(ctx, d, nil, err) // no method reads it, or there is none for this token: a retry changes neither
+		return s.write(ctx, d, nil, err) // no method reads it, or the token may not see it: a retry cannot help
 	default:
 		return err
 	}
 }
 
-// parked writes of a record that is given up.
+// parked writes a line about a record that is parked.
 func (s *syncer) parked(ctx context.Context, r offline.Record, err error) {
 	d := r.Delivery
 	if d == nil {
@@ -73,7 +73,7 @@ func (s *syncer) write(ctx context.Context, d *event.Delivery, object json.RawMe
 	}
 	if err := s.out.append(text); err != nil {
 		s.abort(err)
-		<-ctx.Done() // no record's fault, so none is given up for it: the next start takes them all again
+		<-ctx.Done() // the record did not fail, so it is not parked: the next start takes it again
 		return err
 	}
 	return nil

@@ -15,7 +15,7 @@ import (
 	"github.com/b24events/b24events/oauth"
 )
 
-// Whenever a first start is killed, the next one has the tokens: those that were stored, or still
+// No matter when a first start is killed, the next one has tokens: those that were stored, or still
 // those of the settings.
 func TestKilledWhileSeeding(t *testing.T) {
 	t.Parallel()
@@ -53,8 +53,9 @@ func TestKilledWhileRenewing(t *testing.T) {
 	w.settled(t, out)
 }
 
-// When the response to a renewal is lost, the pair is lost with it. The program says so once that
-// is sure, which takes minutes, and new tokens in the settings are all it needs; no change is lost.
+// If the response to a renewal is lost, the pair of tokens is lost too. The program says so once
+// that is certain, which takes minutes. Then it needs only new tokens in the settings, and no
+// change is lost.
 func TestRenewalWhoseResponseIsLost(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

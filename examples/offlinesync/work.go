@@ -13,11 +13,11 @@ import (
 	"github.com/b24events/b24events/offline"
 )
 
-// patience is how long -once waits for a portal that does not answer. Without -once there is no end
-// to it.
+// patience is how long -once waits for a portal that does not respond. Without -once, the program
+// waits forever.
 const patience = 5 * time.Minute
 
-var errNoAnswer = errors.New("the portal has not answered for " + patience.String() + "; what is left stays in its queue, so start again later")
+var errNoAnswer = errors.New("the portal has not responded for " + patience.String() + "; its queue keeps what is left, so start again later")
 
 // work binds the events and works the queue until ctx ends or, with -once, until it is empty.
 func work(ctx context.Context, cfg config, stdout io.Writer) (err error) {

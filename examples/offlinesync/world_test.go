@@ -19,7 +19,7 @@ import (
 // worldEvents are those of the objects of a world.
 const worldEvents = "ONCRMDEALADD,ONCRMDEALUPDATE,ONCRMDEALDELETE,ONCRMCONTACTADD,ONCRMCONTACTUPDATE,ONCRMCONTACTDELETE"
 
-// world is objects on a portal that users add, change and delete, and what the last of it was.
+// world is a set of objects on a portal that users add, change and delete, with their last state.
 type world struct {
 	portal *eventtest.Portal
 	random *rand.Rand
@@ -28,7 +28,7 @@ type world struct {
 	mu      sync.Mutex
 	version int
 	alive   []event.Entity
-	state   map[event.Entity]string // the field TITLE or NAME; empty where the object was deleted
+	state   map[event.Entity]string // the field TITLE or NAME; empty for a deleted object
 	changed map[event.Entity]int    // the version of the last change
 }
 
@@ -39,7 +39,7 @@ func newWorld(portal *eventtest.Portal, seed uint64, most int) *world {
 	}
 }
 
-// nameField is the field that tells the version of an object.
+// nameField returns the field that holds the version of an object.
 func nameField(kind string) string {
 	if kind == string(eventtest.Contact) {
 		return "NAME"
@@ -78,7 +78,7 @@ func (w *world) step() error {
 	return w.portal.Update(eventtest.Kind(e.Kind), id, map[string]any{nameField(e.Kind): name}, eventtest.AdminID)
 }
 
-// turn keeps the world turning, a change each pause, until stop is called.
+// turn makes a change each pause, until stop is called.
 func (w *world) turn(t *testing.T, pause time.Duration) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -106,7 +106,7 @@ func (w *world) turn(t *testing.T, pause time.Duration) (stop func()) {
 }
 
 // unseen compares the last line of each object with its last state. It returns the objects whose
-// last state was not delivered, with what was instead.
+// last state was not delivered, with a description of the difference.
 func (w *world) unseen(t *testing.T, out string) map[event.Entity]string {
 	t.Helper()
 	lines := programtest.Lines(t, programtest.Read(t, out))

@@ -1,11 +1,11 @@
-// Command quickstart shows the whole loop in a few seconds and needs nothing: it starts a Bitrix24
+// Command quickstart shows the whole loop in a few seconds and needs nothing. It starts a Bitrix24
 // portal inside the process (package eventtest) and an application beside it, lets the two talk
-// over real HTTP on loopback, and prints a line for each step. It exits with 1 when any outcome is
-// not what it should be.
+// over real HTTP on loopback, and prints a line for each step. It exits with 1 if a step has a
+// wrong outcome.
 //
 //	go run ./examples/quickstart
 //
-// A signal ends the show, which is no failure.
+// A signal ends it early, which is not a failure.
 package main
 
 import (
@@ -20,7 +20,7 @@ import (
 	"github.com/b24events/b24events/examples/internal/program"
 )
 
-// limit is how long the whole show may take before it counts as failed.
+// limit is how long all steps together may take.
 const limit = time.Minute
 
 func main() { program.Main(run) }
@@ -67,8 +67,8 @@ func logger(w io.Writer, format string, verbose bool) (*slog.Logger, error) {
 	}
 }
 
-// show plays the steps in order and stops at the first that fails. What it started is stopped until
-// closing ends.
+// show runs the steps in order and stops at the first that fails. It then stops what it has
+// started, until closing ends.
 func show(ctx, closing context.Context, stdout io.Writer, log *slog.Logger) (err error) {
 	s, err := newStage(ctx, log)
 	if err != nil {

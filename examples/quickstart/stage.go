@@ -35,9 +35,9 @@ type stage struct {
 	served  chan error
 	url     string
 
-	seen chan string   // what the handlers say about the events they got
+	seen chan string   // descriptions of events, from their handlers
 	busy chan struct{} // closed in the step burst; until then the handler of deal updates waits
-	runs chan struct{} // a token for each run of that handler
+	runs chan struct{} // one element per run of that handler
 
 	removed atomic.Bool // the hook Uninstalled has run
 }
@@ -62,7 +62,8 @@ func newStage(ctx context.Context, log *slog.Logger) (*stage, error) {
 	return s, nil
 }
 
-// build makes the application. Only the options about loopback are special to this show.
+// build makes the application. A real application needs no options for loopback, but all the
+// others.
 func (s *stage) build() error {
 	var err error
 	if err = s.portal.AddSmartProcess(smartProcess); err != nil {
@@ -145,7 +146,7 @@ func (s *stage) handlers() *event.Mux {
 // events24 manages the application's subscriptions on a portal.
 func (s *stage) events24(memberID string) *event.API { return event.NewAPI(s.api.Portal(memberID)) }
 
-// next waits for the next thing that a handler has to say.
+// next waits for the next description from a handler.
 func (s *stage) next(ctx context.Context) (string, error) {
 	select {
 	case said := <-s.seen:
@@ -155,7 +156,7 @@ func (s *stage) next(ctx context.Context) (string, error) {
 	}
 }
 
-// close stops what runs, whether or not the show came to its end.
+// close stops the server, the handler and the portal.
 func (s *stage) close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()

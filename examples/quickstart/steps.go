@@ -24,8 +24,8 @@ func (s *stage) introduce(context.Context) (string, error) {
 		s.portal.Domain(), s.portal.OAuthHost(), strings.TrimPrefix(s.url, "http://")), nil
 }
 
-// install: the portal announces the installation; the application believes it only after the OAuth
-// server confirmed it.
+// install: the portal sends the install event; the application accepts it only after the OAuth
+// server has confirmed it.
 func (s *stage) install(ctx context.Context) (string, error) {
 	if err := s.app.Install(ctx); err != nil {
 		return "", err
@@ -44,7 +44,7 @@ func (s *stage) install(ctx context.Context) (string, error) {
 	return fmt.Sprintf("install event verified at the OAuth server (%d requests) and stored", asked), nil
 }
 
-// bindings: what the mux handles is what the portal sends.
+// bindings: the portal sends the events that the mux handles.
 func (s *stage) bindings(ctx context.Context) (string, error) {
 	want := s.mux.Bindings(s.url)
 	bound := s.portal.Bindings()
@@ -63,7 +63,7 @@ func (s *stage) bindings(ctx context.Context) (string, error) {
 	return fmt.Sprintf("%d made from the handlers at install, 0 left to change", len(bound)), nil
 }
 
-// events: the portal posts form bodies; the handlers get structs.
+// events: the portal posts forms, and the handlers get structs.
 func (s *stage) events(ctx context.Context) (string, error) {
 	user := s.portal.AddUser(eventtest.User{Name: "Eve"})
 	bot, err := s.app.AddBot(eventtest.Bot{Code: "helper"})
@@ -102,8 +102,8 @@ func (s *stage) add(kind eventtest.Kind, user int64, fields map[string]any) erro
 	return err
 }
 
-// forgery: an event with the wrong token, one that a foreign portal would sign, and an installation
-// that names a hostile OAuth server.
+// forgery: an event with the wrong token, an event of another portal, and an installation that
+// names a hostile OAuth server.
 func (s *stage) forgery(ctx context.Context) (string, error) {
 	var asked atomic.Int64
 	hostile, stop, err := s.listen(ctx, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
@@ -149,9 +149,10 @@ func (s *stage) forgery(ctx context.Context) (string, error) {
 	return fmt.Sprintf("%d forged events answered 403, 0 reached a handler, 0 requests to the host they named", len(forged)), nil
 }
 
-// employee: a user without rights, who has the tokens and the application token that every page of
-// the application shows, sends an installation of their own and says that the application was
-// removed. The first is refused; the second is not believed, because the stored token still works.
+// employee: a user without rights has the tokens and the application token that every page of the
+// application shows. The user sends an installation, and an event that says that the application
+// was removed. The application refuses the first, and ignores the second, because the stored token
+// still works.
 func (s *stage) employee(ctx context.Context) (string, error) {
 	before, err := s.portals.Installation(ctx, s.portal.MemberID())
 	if err != nil {
@@ -209,7 +210,7 @@ func (s *stage) post(ctx context.Context, e eventtest.Event, payload any, option
 	return answer.StatusCode, err
 }
 
-// token: fifty goroutines meet an expired access token at once; one of them refreshes it for all.
+// token: fifty goroutines use an expired access token at once; one of them refreshes it for all.
 func (s *stage) token(ctx context.Context) (string, error) {
 	const callers = 50
 	s.portal.Advance(2 * time.Hour) // tokens live for one
@@ -234,8 +235,8 @@ func (s *stage) token(ctx context.Context) (string, error) {
 	return fmt.Sprintf("expired under %d concurrent calls: %d refresh, %d answers", callers, refreshes, callers), nil
 }
 
-// burst: a deal changes a thousand times while its handler is at work. The portal posts a thousand
-// events; the handler needs to run only once more, since it reads the deal's present state.
+// burst: a deal changes a thousand times while its handler runs. The portal posts a thousand
+// events. The handler runs only once more, because it reads the deal's present state.
 func (s *stage) burst(ctx context.Context) (string, error) {
 	const changes = 1000
 	before := s.handler.Stats()
@@ -298,7 +299,7 @@ func (s *stage) offline(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	crashed, err := queue.Reserve(ctx, 3) // and the process that did this is no more
+	crashed, err := queue.Reserve(ctx, 3) // then this process crashes
 	if err != nil {
 		return "", err
 	}
@@ -317,7 +318,7 @@ func (s *stage) offline(ctx context.Context) (string, error) {
 	return fmt.Sprintf("%d records, %d of them reserved by a process that crashed: %d handled, %d left", deals, reserved, handled.Load(), left), nil
 }
 
-// shutdown: nothing that was acknowledged is left behind.
+// shutdown: all acknowledged events were processed.
 func (s *stage) shutdown(ctx context.Context) (string, error) {
 	if err := s.handler.Shutdown(ctx); err != nil {
 		return "", err

@@ -13,7 +13,7 @@ import (
 	"github.com/b24events/b24events/webhook"
 )
 
-// app is what the receiver does with events.
+// app verifies and handles events.
 type app struct {
 	cfg      config
 	mux      *event.Mux
@@ -44,7 +44,7 @@ func newApp(ctx context.Context, cfg config, s *storage, p *printer) (*app, erro
 	a.verifier = webhook.Any(verifiers...)
 	a.mux.Use(p.printing)
 	printed := event.HandlerFunc(func(context.Context, *event.Delivery) error { return nil })
-	a.mux.Unhandled(printed) // to print an event is all there is to do for most
+	a.mux.Unhandled(printed) // most events are only printed
 	return a, nil
 }
 
@@ -61,7 +61,7 @@ func tokenVerifiers(tokens []program.Token) []webhook.Verifier {
 	return verifiers
 }
 
-// bindings are the events of EVENTS at PUBLIC_URL.
+// bindings returns the bindings of EVENTS to PUBLIC_URL.
 func (a *app) bindings() []event.Binding {
 	if a.cfg.publicURL == "" {
 		return nil
@@ -86,8 +86,8 @@ func (a *app) bind(ctx context.Context, memberID string) error {
 	return event.NewAPI(a.access.API.Portal(memberID)).Reconcile(ctx, wanted)
 }
 
-// bindAll brings the bindings of every stored portal up to date, since EVENTS or PUBLIC_URL may
-// have changed while the receiver was down.
+// bindAll updates the bindings of every stored portal, because EVENTS or PUBLIC_URL may have
+// changed while the receiver was down.
 func (a *app) bindAll(ctx context.Context) {
 	if a.access == nil {
 		return
@@ -97,7 +97,7 @@ func (a *app) bindAll(ctx context.Context) {
 		return
 	}
 	if !slices.ContainsFunc(a.cfg.events, func(name string) bool { return strings.EqualFold(name, event.OnAppUninstall.Name()) }) {
-		a.cfg.logger.LogAttrs(ctx, slog.LevelInfo, "EVENTS lacks ONAPPUNINSTALL: portals that remove the application go unnoticed")
+		a.cfg.logger.LogAttrs(ctx, slog.LevelInfo, "EVENTS lacks ONAPPUNINSTALL: the receiver does not notice when a portal removes the application")
 	}
 	for key, err := range oauth.Keys(ctx, a.access.Store, a.access.Tokens.ClientID()) {
 		if ctx.Err() != nil {
@@ -107,7 +107,7 @@ func (a *app) bindAll(ctx context.Context) {
 			err = a.bind(ctx, key.MemberID)
 		}
 		if err != nil {
-			a.cfg.logger.LogAttrs(ctx, slog.LevelError, "bindings could not be brought up to date",
+			a.cfg.logger.LogAttrs(ctx, slog.LevelError, "bindings could not be updated",
 				slog.String("member_id", key.MemberID), slog.String("error", err.Error()))
 		}
 	}

@@ -7,7 +7,7 @@ import (
 	"github.com/b24events/b24events/examples/internal/program"
 )
 
-// config is what flags and environment say.
+// config holds the settings.
 type config struct {
 	program.Values
 
@@ -18,9 +18,9 @@ type config struct {
 	handlerDelay time.Duration
 	workers      int
 	queue        queueKind
-	archiveOnly  bool          // the queue is opened beside a receiver that works it
+	archiveOnly  bool          // the queue is opened while a receiver may be working it
 	keep         time.Duration // of handled deliveries
-	key          []byte        // for what is stored; nil for none
+	key          []byte        // encrypts what is stored; may be nil
 	logger       *slog.Logger
 }
 
@@ -74,7 +74,7 @@ func configure(env program.Env) (config, error) {
 	return cfg, nil
 }
 
-// check looks at what belongs together.
+// check checks settings that depend on each other.
 func (c *config) check() error {
 	switch {
 	case c.keep > 0 && c.queue == queueMemory:

@@ -1,32 +1,32 @@
-// Command receiver is an application server for Bitrix24 events: it takes them at POST
+// Command receiver is an application server for Bitrix24 events. It accepts them at POST
 // /bitrix24/events, answers at once, and prints each as one JSON object a line once it is
 // processed.
 //
-// With B24_APPLICATION_TOKEN it takes the events of outgoing webhooks. With B24_CLIENT_ID and
+// With B24_APPLICATION_TOKEN it accepts the events of outgoing webhooks. With B24_CLIENT_ID and
 // B24_CLIENT_SECRET it is an application: it verifies and stores installations, and binds EVENTS to
-// PUBLIC_URL, at each installation and at its start. Both may be on. GET /healthz tells whether it
-// is ready, GET /metrics what it did.
+// PUBLIC_URL, at each installation and at its start. It can be both. GET /healthz reports whether
+// it is ready, and GET /metrics its counters.
 //
-// QUEUE=durable keeps what was answered 200 in a file in B24_DATA until it is printed, across
-// crashes. QUEUE_URL keeps it in PostgreSQL or NATS JetStream, so that several receivers can share
-// the work. With PostgreSQL they share the installations too; with NATS they need the same
-// B24_DATA, or a STORE_URL. An event that is given up is parked:
+// QUEUE=durable keeps events that were answered 200 in a file in B24_DATA until they are printed,
+// across crashes. QUEUE_URL keeps them in PostgreSQL or NATS JetStream, so that several receivers
+// can share the work. With PostgreSQL they share the installations too. With NATS they need the
+// same B24_DATA, or a STORE_URL. An event that cannot be processed is parked:
 //
 //	receiver parked                list what is parked, one JSON object a line
 //	receiver parked replay ID…     try again (or: all)
 //	receiver parked discard ID…    delete for good (or: all)
 //
-// It works beside a running receiver and takes the same settings.
+// The command works beside a running receiver and takes the same settings.
 //
-// On SIGINT, SIGTERM or SIGHUP it takes no more requests, processes what it acknowledged, and exits
-// with 0. A second SIGINT or SIGTERM cuts that short; it then exits with 1 and says how many
-// accepted events were not printed.
+// On SIGINT, SIGTERM or SIGHUP it accepts no more requests, processes the events that it has
+// acknowledged, and exits with 0. A second SIGINT or SIGTERM stops it at once. It then exits with 1
+// and says how many accepted events were not printed.
 //
-// While stdout cannot be written, as on a full disk, new events are answered 503, and so is
-// /healthz, with the reason. What was accepted is kept and tried again, and a line that was written
-// in part is completed. When the reader of stdout is gone, or the disk is still full 10 seconds
-// after a signal, it stops, and exits with 1 and that number. What stands in a pipe when its reader
-// goes away is lost unseen.
+// While stdout cannot be written, for example on a full disk, it answers new events with 503, and
+// /healthz with 503 and the reason. It keeps accepted events and retries them, and completes a line
+// that was written in part. If the reader of stdout is gone, or the disk is still full 10 seconds
+// after a signal, it stops, and exits with 1 and that number. Lines in a pipe are lost when its
+// reader goes away.
 package main
 
 import (

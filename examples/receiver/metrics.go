@@ -10,20 +10,19 @@ import (
 	"github.com/b24events/b24events/webhook"
 )
 
-// reasonOutput is why requests are refused while stdout cannot be written.
+// reasonOutput is the reason of requests that are refused because stdout cannot be written.
 const reasonOutput = "output"
 
-// writeMetrics prints the handler's counters, those of the output, and what the durable queue
-// holds, in the text format of Prometheus. depth is nil without a durable queue, or if it does not
-// answer.
+// writeMetrics prints the counters of the handler, the output and the durable queue in the text
+// format of Prometheus. depth is nil if there is no durable queue, or if it does not respond.
 func writeMetrics(w io.Writer, s webhook.Stats, out output, depth *webhook.Depth) {
 	number := func(kind, name, help string, value any) {
 		_, _ = fmt.Fprintf(w, "# HELP b24events_%s %s\n# TYPE b24events_%s %s\nb24events_%s %v\n", name, help, name, kind, name, value)
 	}
 	number("counter", "accepted_total", "Deliveries verified, queued and acknowledged.", s.Accepted)
 	number("counter", "processed_total", "Deliveries that their handler finished.", s.Processed)
-	number("counter", "unhandled_total", "Deliveries that no handler takes.", s.Unhandled)
-	number("counter", "failed_total", "Deliveries that were given up.", s.Failed)
+	number("counter", "unhandled_total", "Deliveries without a handler.", s.Unhandled)
+	number("counter", "failed_total", "Deliveries that failed for good.", s.Failed)
 	number("counter", "removed_total", "Deliveries dropped because the portal removed the application.", s.Removed)
 	number("counter", "retried_total", "Attempts that failed and were repeated.", s.Retried)
 	number("counter", "dropped_total", "Events lost before they were processed.", s.Dropped)
@@ -32,14 +31,14 @@ func writeMetrics(w io.Writer, s webhook.Stats, out output, depth *webhook.Depth
 	if out.state == outputReady {
 		ready = 1
 	}
-	number("gauge", "output_ready", "1 while stdout can be written, else 0: events are refused.", ready)
+	number("gauge", "output_ready", "1 while stdout can be written; at 0, events are refused.", ready)
 	queued, parked := int64(s.Queued), int64(0)
 	if depth != nil {
 		queued, parked = depth.Pending, depth.Parked
 		number("gauge", "oldest_seconds", "Age of the oldest delivery that waits.", age(depth.OldestPending))
 		number("gauge", "oldest_parked_seconds", "Time since the oldest parked delivery was parked.", age(depth.OldestParked))
 	}
-	if s.Store == nil || depth != nil { // else it is not known
+	if s.Store == nil || depth != nil { // otherwise it is unknown
 		number("gauge", "parked", "Failed deliveries kept for later; a memory queue keeps none.", parked)
 		number("gauge", "queue_depth", "Deliveries that wait or are handled; with a durable queue those of all receivers.", queued)
 	}

@@ -20,7 +20,7 @@ const parkedPage = 100
 // parkedCommand is what follows the word parked on the command line.
 type parkedCommand struct {
 	action string
-	ids    []string // empty with list; all for all of them
+	ids    []string // empty for list; the word all means all records
 	flags  []string
 }
 
@@ -110,7 +110,7 @@ func (c parkedCommand) run(ctx context.Context, cfg config, stdout io.Writer) er
 	return nil
 }
 
-// listParked calls f for everything that is parked.
+// listParked calls f for each parked delivery.
 func listParked(ctx context.Context, a *webhook.Archive, f func(webhook.Archived) error) error {
 	for after := ""; ; {
 		page, err := a.Parked(ctx, after, parkedPage)
@@ -129,7 +129,7 @@ func listParked(ctx context.Context, a *webhook.Archive, f func(webhook.Archived
 	}
 }
 
-// parkedLine is how a parked delivery prints.
+// parkedLine is how a parked delivery is printed.
 type parkedLine struct {
 	ID       string          `json:"id"`
 	Event    string          `json:"event"`

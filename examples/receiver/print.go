@@ -15,36 +15,36 @@ import (
 )
 
 const (
-	// hookTimeout bounds what is done with an event before it is printed.
+	// hookTimeout bounds the handling of an event before it is printed.
 	hookTimeout = 5 * time.Minute
-	// handlerTimeout is longer than anybody waits for room on a disk: handlers wait for stdout.
+	// handlerTimeout is very long, because handlers wait for stdout, for example while a disk is full.
 	handlerTimeout = 365 * 24 * time.Hour
 	// firstProbe and lastProbe bound the wait between two attempts to write to stdout.
 	firstProbe = 100 * time.Millisecond
 	lastProbe  = 2 * time.Second
-	// drainPatience is how long stdout may fail once the receiver is told to stop.
+	// drainPatience is how long stdout may fail after a stop signal.
 	drainPatience = 10 * time.Second
 )
 
-// printer prints every delivery, as one line, once it was handled. While stdout cannot be written,
-// it keeps what was accepted, tries again, and has new events refused. It loses what it holds only
-// when stdout is gone for good.
+// printer prints each handled delivery as one line. While stdout cannot be written, it keeps
+// accepted events, retries, and makes the receiver refuse new events. It loses events only if
+// stdout is gone for good.
 //
 //	ready --write fails--> failing --write succeeds--> ready
 //	                       failing --reader is gone, or drainPatience is over--> lost
 type printer struct {
 	delay    time.Duration
-	durable  bool // what is not printed stays in the queue
+	durable  bool // events that are not printed stay in the queue
 	log      *slog.Logger
-	draining <-chan struct{}         // closed when the receiver takes no more events
+	draining <-chan struct{}         // closed when the receiver accepts no more events
 	abort    context.CancelCauseFunc // stops the receiver
 
-	turn  chan struct{} // holds an element while somebody uses lines
+	turn  chan struct{} // full while a goroutine uses lines
 	lines *program.LineWriter
 
 	mu      sync.Mutex
 	state   outputState
-	err     error // of the last write that failed; nil after one that succeeded
+	err     error // of the last write
 	printed uint64
 	refused uint64
 }
@@ -72,14 +72,14 @@ func newPrinter(serving context.Context, abort context.CancelCauseFunc, cfg conf
 	}
 }
 
-// snapshot does not wait for a write that hangs.
+// snapshot returns the state. It does not wait for a write that hangs.
 func (p *printer) snapshot() output {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return output{state: p.state, err: p.err, printed: p.printed, refused: p.refused}
 }
 
-// guard refuses events that could not be printed at the moment, instead of acknowledging them.
+// guard refuses events while stdout cannot be written.
 func (p *printer) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if p.refuses() {
@@ -90,7 +90,7 @@ func (p *printer) guard(next http.Handler) http.Handler {
 	})
 }
 
-// refuses reports whether stdout cannot be written, and counts what is refused for that.
+// refuses reports whether stdout cannot be written, and counts the refused requests.
 func (p *printer) refuses() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -101,7 +101,7 @@ func (p *printer) refuses() bool {
 	return true
 }
 
-// printing prints what the handler has finished.
+// printing is middleware that prints each event that its handler has finished.
 func (p *printer) printing(next event.Handler) event.Handler {
 	return event.HandlerFunc(func(ctx context.Context, d *event.Delivery) error {
 		timed, cancel := context.WithTimeout(ctx, hookTimeout)
@@ -113,8 +113,8 @@ func (p *printer) printing(next event.Handler) event.Handler {
 	})
 }
 
-// print prints what examples/decode prints, and "source":"online", once the delay has passed. It
-// returns when the line is written, or cannot be any more.
+// print waits for the delay and then prints the same line as examples/decode, with
+// "source":"online". It returns when the line is written, or if it can never be written.
 func (p *printer) print(ctx context.Context, d *event.Delivery) error {
 	if o := p.snapshot(); o.state == outputLost {
 		return p.giveUp(ctx, o.err)
@@ -138,8 +138,8 @@ func (p *printer) print(ctx context.Context, d *event.Delivery) error {
 	return p.write(ctx, append(bytes.TrimSpace(line), '\n'))
 }
 
-// write writes a line and repeats that for as long as stdout may recover. The caller has the turn.
-// When ctx ends, the next line may try.
+// write writes a line, and retries as long as stdout may recover. The caller has the turn. After
+// ctx has ended, the next line tries.
 func (p *printer) write(ctx context.Context, line []byte) error {
 	draining := p.draining
 	var patience <-chan time.Time
@@ -157,7 +157,7 @@ func (p *printer) write(ctx context.Context, line []byte) error {
 		case <-patience:
 			return p.lose(ctx, err)
 		case <-ctx.Done():
-			p.let()
+			p.accept()
 			return context.Cause(ctx)
 		}
 		timer.Stop()
@@ -178,7 +178,7 @@ func (p *printer) wrote(ctx context.Context) {
 	p.state, p.err = outputReady, nil
 }
 
-// fail has events refused until a line can be written.
+// fail makes the receiver refuse events until a line can be written.
 func (p *printer) fail(ctx context.Context, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -190,7 +190,7 @@ func (p *printer) fail(ctx context.Context, err error) {
 	}
 }
 
-// lose stops the receiver: no line will be written any more.
+// lose stops the receiver, because no line can be written any more.
 func (p *printer) lose(ctx context.Context, err error) error {
 	p.mu.Lock()
 	p.state, p.err = outputLost, err
@@ -200,8 +200,9 @@ func (p *printer) lose(ctx context.Context, err error) error {
 	return p.giveUp(ctx, err)
 }
 
-// giveUp returns what a handler returns when stdout is gone. With a durable queue the event is not
-// given up: it stays there for the next start, and its handler waits for the end of this one.
+// giveUp returns the error for an event that cannot be printed because stdout is gone. With a
+// durable queue the event stays in the queue for the next start, so its handler waits until the
+// receiver ends.
 func (p *printer) giveUp(ctx context.Context, err error) error {
 	if !p.durable {
 		return event.Drop(err)
@@ -210,15 +211,15 @@ func (p *printer) giveUp(ctx context.Context, err error) error {
 	return context.Cause(ctx)
 }
 
-// let lets events in although the last line could not be written, because nothing tries to write it
-// any more: the next one finds out.
-func (p *printer) let() {
+// accept accepts events again although the last line could not be written, because no goroutine
+// retries that line any more. The next line shows whether stdout works.
+func (p *printer) accept() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.state = outputReady
 }
 
-// wait reports false when ctx ends before d is over.
+// wait waits for d. It returns false if ctx ends before that.
 func wait(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -230,5 +231,5 @@ func wait(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// ours reports whether an event was not printed because of stdout.
-func ours(err error) bool { return errors.As(err, new(*program.OutputError)) }
+// unprintable reports whether an event was not printed because of stdout.
+func unprintable(err error) bool { return errors.As(err, new(*program.OutputError)) }

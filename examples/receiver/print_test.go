@@ -125,7 +125,7 @@ func dropped(t *testing.T, ended <-chan error, events int, want error) {
 	for range events {
 		err := <-ended
 		require.ErrorIs(t, err, want)
-		require.True(t, ours(err))
+		require.True(t, unprintable(err))
 		outcome, _ := event.OutcomeOf(err)
 		require.Equal(t, event.OutcomeDropped, outcome)
 	}

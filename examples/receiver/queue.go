@@ -26,7 +26,7 @@ import (
 	"github.com/b24events/b24events/webhook/sqlitestore"
 )
 
-// queueKind is where accepted events wait.
+// queueKind is the kind of queue for accepted events.
 type queueKind int
 
 const (
@@ -81,7 +81,7 @@ func keyOf(v program.Values) ([]byte, error) {
 	return key, nil
 }
 
-// storage is what the receiver keeps outside its memory.
+// storage holds the connections to what the receiver stores.
 type storage struct {
 	cfg     config
 	queue   webhook.Store // nil in memory
@@ -110,7 +110,7 @@ func openStorage(ctx context.Context, cfg config) (_ *storage, err error) {
 	return s, err
 }
 
-// options are the options of a Handler with the queue.
+// options returns the options of a Handler with the queue.
 func (s *storage) options() []webhook.Option {
 	if s.queue == nil {
 		return nil
@@ -125,7 +125,7 @@ func (s *storage) options() []webhook.Option {
 // depthTimeout bounds how long a scrape of the metrics waits for the queue.
 const depthTimeout = 2 * time.Second
 
-// depth returns what the queue holds, nil if it is in memory or does not answer.
+// depth returns the depth of the queue, or nil if it is in memory or does not respond.
 func (s *storage) depth(ctx context.Context) *webhook.Depth {
 	if s.queue == nil {
 		return nil
@@ -139,7 +139,7 @@ func (s *storage) depth(ctx context.Context) *webhook.Depth {
 	return &d
 }
 
-// close closes what was opened, the last first.
+// close closes everything that was opened, in reverse order.
 func (s *storage) close() {
 	for _, closer := range slices.Backward(s.closers) {
 		closer()
@@ -147,11 +147,11 @@ func (s *storage) close() {
 	s.closers = nil
 }
 
-// closing notes what is to be closed.
+// closing adds c to what close closes.
 func (s *storage) closing(c io.Closer) { s.closers = append(s.closers, func() { _ = c.Close() }) }
 
-// queueID names the queue of an application. Receivers of two applications never share one, even if
-// they have the same QUEUE_URL.
+// queueID returns the name of the application's queue. Receivers of two applications never share a
+// queue, even if they have the same QUEUE_URL.
 func (s *storage) queueID() string {
 	if s.cfg.Values["client-id"] == "" {
 		return "webhooks"
@@ -181,7 +181,7 @@ func (s *storage) openSQLite(ctx context.Context) error {
 	return nil
 }
 
-// connectTimeout bounds how long a database may take to answer at the start.
+// connectTimeout is how long a database may take to respond at the start.
 const connectTimeout = 10 * time.Second
 
 func (s *storage) openPostgres(ctx context.Context) error {
@@ -225,7 +225,7 @@ func (s *storage) openNATS(ctx context.Context) error {
 		nats.MaxReconnects(-1), nats.ReconnectWait(250*time.Millisecond), nats.FlusherTimeout(5*time.Second),
 		nats.PingInterval(5*time.Second), nats.MaxPingsOutstanding(2))
 	if err != nil {
-		return errors.New("the NATS server of QUEUE_URL does not answer, or refuses the credentials")
+		return errors.New("the NATS server of QUEUE_URL does not respond, or refuses the credentials")
 	}
 	s.nats = nc
 	s.closers = append(s.closers, nc.Close)
@@ -242,7 +242,7 @@ func (s *storage) openNATS(ctx context.Context) error {
 	return nil
 }
 
-// sqlInstallations are installations in a database, with the pool that they use.
+// sqlInstallations is a store of installations in a database, with its connection pool.
 type sqlInstallations struct {
 	*sqlstore.Store
 
@@ -252,8 +252,8 @@ type sqlInstallations struct {
 // Close closes the pool.
 func (s sqlInstallations) Close() error { return s.db.Close() }
 
-// installations returns how to open the store of installations: the database of STORE_URL, else
-// that of the queue, else files in B24_DATA.
+// installations returns a function that opens the store of installations: the database of
+// STORE_URL, or else that of the queue, or else files in B24_DATA.
 func (s *storage) installations(ctx context.Context) (program.OpenStore, error) {
 	address := s.cfg.Values["store-url"]
 	var db *sql.DB

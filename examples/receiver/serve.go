@@ -16,8 +16,8 @@ import (
 	"github.com/b24events/b24events/webhook"
 )
 
-// serve answers requests until serving ends, then processes what it acknowledged until draining
-// ends.
+// serve answers requests until serving ends. Then it processes the events that it has acknowledged,
+// until draining ends.
 func serve(serving, draining context.Context, cfg config, stdout io.Writer) error {
 	serving, abort := context.WithCancelCause(serving)
 	defer abort(nil)
@@ -32,7 +32,7 @@ func serve(serving, draining context.Context, cfg config, stdout io.Writer) erro
 		return err
 	}
 	defer app.release()
-	var given atomic.Uint64 // up, by handlers
+	var failed atomic.Uint64 // events that handlers gave up
 	listener, err := new(net.ListenConfig).Listen(serving, "tcp", cfg.listen)
 	if err != nil {
 		return fmt.Errorf("cannot listen on LISTEN: %w", err)
@@ -40,8 +40,8 @@ func serve(serving, draining context.Context, cfg config, stdout io.Writer) erro
 	opts := append(stored.options(),
 		webhook.WithWorkers(cfg.workers), webhook.WithHandlerTimeout(handlerTimeout), webhook.WithLogger(cfg.logger),
 		webhook.WithOnDropped(func(_ *event.Delivery, err error) {
-			if !ours(err) && !errors.Is(err, webhook.ErrShutdown) && !errors.Is(err, webhook.ErrQueueFull) {
-				given.Add(1)
+			if !unprintable(err) && !errors.Is(err, webhook.ErrShutdown) && !errors.Is(err, webhook.ErrQueueFull) {
+				failed.Add(1)
 			}
 		}))
 	hook, err := webhook.NewHandler(app.verifier, app.mux, opts...)
@@ -56,7 +56,7 @@ func serve(serving, draining context.Context, cfg config, stdout io.Writer) erro
 	cfg.logger.LogAttrs(serving, slog.LevelInfo, "receiver is ready",
 		slog.String("listen", listener.Addr().String()), slog.Bool("app", cfg.app()), slog.Int("webhook_tokens", len(cfg.tokens)))
 	if program.Discards(stdout) {
-		cfg.logger.LogAttrs(serving, slog.LevelWarn, "stdout is the null device or was closed: events are acknowledged, and nothing keeps them")
+		cfg.logger.LogAttrs(serving, slog.LevelWarn, "stdout is the null device or was closed: events are acknowledged and then discarded")
 	}
 	bound := make(chan struct{})
 	go func() {
@@ -72,20 +72,20 @@ func serve(serving, draining context.Context, cfg config, stdout io.Writer) erro
 	}
 	ready.Store(false)
 	<-bound
-	// In this order: requests under way are answered, then what was acknowledged is processed, then
-	// tokens are written.
+	// In this order: running requests are answered, acknowledged events are processed, tokens are
+	// written.
 	err = program.Stopped(draining, server.Shutdown(draining)) // what it cuts off was not acknowledged
 	draining, stop := context.WithCancel(draining)
 	defer stop()
 	if cfg.queue != queueMemory && printer.snapshot().state == outputLost {
-		stop() // handlers wait for it, and what they have is in the queue
+		stop() // handlers wait for that, and their events stay in the queue
 	}
 	cut := hook.Shutdown(draining)
 	err = errors.Join(err, app.close(draining))
 	n, out := hook.Stats(), printer.snapshot()
 	left := uint64(0)
-	if cfg.queue == queueMemory { // else it is in the queue
-		left = unprinted(n, out, given.Load())
+	if cfg.queue == queueMemory { // otherwise they stay in the queue
+		left = unprinted(n, out, failed.Load())
 	}
 	cfg.logger.LogAttrs(draining, slog.LevelInfo, "receiver has stopped", slog.Uint64("accepted", n.Accepted),
 		slog.Uint64("printed", out.printed), slog.Uint64("not_printed", left), slog.Uint64("failed", n.Failed),
@@ -96,19 +96,18 @@ func serve(serving, draining context.Context, cfg config, stdout io.Writer) erro
 		}
 	}
 	if cfg.queue != queueMemory && errors.Is(cut, webhook.ErrShutdown) {
-		cut = nil // what was cut off is in the queue, for the next start
+		cut = nil // interrupted events stay in the queue for the next start
 	}
 	return errors.Join(loss(left, cmp.Or(out.err, cut)), failure, err)
 }
 
-// unprinted returns how many accepted events were not printed, less those that a handler has given
-// up.
-func unprinted(n webhook.Stats, out output, given uint64) uint64 {
-	done := n.Coalesced + n.Unhandled + out.printed + given
+// unprinted returns how many accepted events were not printed, without those that handlers gave up.
+func unprinted(n webhook.Stats, out output, failed uint64) uint64 {
+	done := n.Coalesced + n.Unhandled + out.printed + failed
 	return n.Accepted - min(done, n.Accepted)
 }
 
-// loss says how many accepted events were not printed because of an error, which may be nil.
+// loss adds to err how many accepted events were not printed because of it. err may be nil.
 func loss(left uint64, err error) error {
 	if err == nil || left == 0 {
 		return err

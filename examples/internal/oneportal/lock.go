@@ -11,9 +11,9 @@ import (
 // ErrInUse means that another process holds a lock.
 var ErrInUse = errors.New("another process uses it; stop that one first")
 
-// Lock opens a file, which it makes when there is none, and keeps other callers of Lock from it
-// until [Unlock]. Everybody can read the file meanwhile. The system ends the lock with the process,
-// however that dies. It returns [ErrInUse].
+// Lock opens and locks a file, which it makes if there is none. Other callers of Lock get
+// [ErrInUse] until [Unlock]; others can read the file meanwhile. The system releases the lock when
+// the process ends, even if it crashes.
 func Lock(path string, flags int) (*os.File, error) {
 	f, err := os.OpenFile(path, flags|os.O_CREATE, 0o600) //nolint:gosec // the user names the file
 	if err != nil {
@@ -33,8 +33,8 @@ func Lock(path string, flags int) (*os.File, error) {
 	return f, nil
 }
 
-// Unlock ends a lock and closes the file. Closing alone would not end it for the moment in which a
-// process being started has a copy of the file.
+// Unlock releases a lock and closes the file. Closing alone is not enough, because a process that
+// is being started may have a copy of the descriptor for a moment.
 func Unlock(f *os.File) error {
 	filelock.Release(f)
 	return f.Close()

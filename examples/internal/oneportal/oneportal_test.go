@@ -104,7 +104,7 @@ func TestSeeds(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, p.Connect(t.Context(), call(p)))
 
-	// Later starts use what is stored, whatever the tokens of the settings have become.
+	// Later starts use the stored tokens, even if those of the settings have changed.
 	for _, later := range []programtest.Env{env, seeded, seeded.With("B24_ACCESS_TOKEN", "used up", "B24_REFRESH_TOKEN", "used up")} {
 		p, err := open(t, later)
 		require.NoError(t, err)
@@ -118,13 +118,13 @@ func TestSeeds(t *testing.T) {
 	require.ErrorContains(t, err, "several portals")
 }
 
-// Tokens that are void are replaced by those of the settings, where these are others.
+// Void tokens are replaced with those of the settings, if they differ.
 func TestSeedsAgain(t *testing.T) {
 	t.Parallel()
 	for name, revoke := range map[string]func(*eventtest.Portal){
 		"access expired, refresh refused": func(portal *eventtest.Portal) {
 			portal.ExpireAccessTokens()
-			portal.Always("oauth/token", eventtest.Fail(400, "invalid_grant", "")) // for minutes, until it is believed
+			portal.Always("oauth/token", eventtest.Fail(400, "invalid_grant", "")) // for minutes, until it is final
 		},
 		"access unknown": func(portal *eventtest.Portal) {
 			portal.Once("profile", eventtest.Fail(401, "invalid_token", ""))
@@ -164,7 +164,7 @@ func TestSeedsAgain(t *testing.T) {
 	}
 }
 
-// The folders of queues say whose they are, and so one that got to another place is not used there.
+// Folders of queues record their owner, so a folder that was moved to another place is refused.
 func TestQueueDirs(t *testing.T) {
 	t.Parallel()
 	_, app, env := programtest.Portal(t)

@@ -16,22 +16,22 @@ import (
 	"github.com/b24events/b24events/rest"
 )
 
-// Portal is the access to one portal, and the folder where it is kept.
+// Portal is the access to one portal, and the folder that keeps it.
 type Portal struct {
 	*program.Access
 
 	MemberID string
 	Log      *slog.Logger
 
-	seed oauth.Installation // from the settings; without tokens where they name none
+	seed oauth.Installation // from the settings; it has no tokens if they name none
 }
 
-// Open returns the access that the settings describe. On the first start it stores the tokens of
-// the settings; later ones use what is stored, since a refresh token works once. It calls nobody. A
-// nil client means the usual one.
+// Open returns the access that the settings describe. The first start stores the tokens of the
+// settings. Later starts use the stored ones, because a refresh token works only once. Open makes
+// no requests. A nil client means the default one.
 func Open(ctx context.Context, v program.Values, log *slog.Logger, client *http.Client) (p *Portal, err error) {
 	if id := v["member-id"]; id != "" && !program.ValidMemberID(id) {
-		return nil, program.Usage("B24_MEMBER_ID is no member_id; it has 32 letters and digits and stands in every event of the portal")
+		return nil, program.Usage("B24_MEMBER_ID is not a member_id, which has 32 letters and digits and is in every event of the portal")
 	}
 	access, err := program.Open(v, log, client)
 	if err != nil {
@@ -53,7 +53,7 @@ func Open(ctx context.Context, v program.Values, log *slog.Logger, client *http.
 	}
 	in, err := p.Tokens.Installation(ctx, p.MemberID)
 	switch {
-	case err == nil && p.seeded() && p.sameTokens(in) && !sameEndpoint(in.ClientEndpoint, p.seed.ClientEndpoint): // mended since
+	case err == nil && p.seeded() && p.sameTokens(in) && !sameEndpoint(in.ClientEndpoint, p.seed.ClientEndpoint): // corrected since then
 		return p, p.replace(ctx, in)
 	case errors.Is(err, oauth.ErrNotFound) && !p.seeded():
 		return nil, program.Usage("B24_DATA does not know the portal: set B24_MEMBER_ID, B24_CLIENT_ENDPOINT, B24_ACCESS_TOKEN and B24_REFRESH_TOKEN for the first start")
@@ -69,7 +69,7 @@ func Open(ctx context.Context, v program.Values, log *slog.Logger, client *http.
 
 func (p *Portal) seeded() bool { return p.seed.AccessToken != "" || p.seed.RefreshToken != "" }
 
-// only returns the one portal of the application that the store knows.
+// only returns the single portal of the application in the store.
 func only(ctx context.Context, store oauth.Store, clientID string) (string, error) {
 	found := ""
 	for key, err := range oauth.Keys(ctx, store, clientID) {
@@ -92,7 +92,7 @@ func only(ctx context.Context, store oauth.Store, clientID string) (string, erro
 // Client returns the client of the portal.
 func (p *Portal) Client() *rest.Client { return p.API.Portal(p.MemberID) }
 
-// Close writes tokens that could not be written before, and closes the store.
+// Close writes tokens that could not be written earlier, and closes the store.
 func (p *Portal) Close(ctx context.Context) error {
 	defer p.Access.Close()
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)
@@ -100,9 +100,9 @@ func (p *Portal) Close(ctx context.Context) error {
 	return p.Tokens.Shutdown(last)
 }
 
-// Connect makes the first calls to the portal. It waits when an error may pass, of the network or
-// of the portal. When the stored tokens are refused and the settings hold others, these replace
-// them at once.
+// Connect makes the first calls to the portal. It retries after errors of the network or the portal
+// that may pass. If the stored tokens are refused and the settings have others, these replace them
+// at once.
 func (p *Portal) Connect(ctx context.Context, calls func(context.Context) error) error {
 	for wait := time.Second; ; wait = min(2*wait, time.Minute) {
 		err := calls(ctx)
@@ -134,7 +134,7 @@ func (p *Portal) Connect(ctx context.Context, calls func(context.Context) error)
 	}
 }
 
-// logRetry says what failed: the portal, or something on this machine.
+// logRetry logs what failed: the portal, or something on this machine.
 func (p *Portal) logRetry(ctx context.Context, err error, wait time.Duration) {
 	attrs := []slog.Attr{slog.String("error", err.Error()), slog.String("wait", wait.Round(time.Millisecond).String())}
 	switch {
@@ -152,18 +152,18 @@ func tooManyFiles(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
 
-// reseed replaces the stored tokens by those of the settings, where these are others.
+// reseed replaces the stored tokens with those of the settings, if they differ.
 func (p *Portal) reseed(ctx context.Context) (bool, error) {
 	in, err := p.Tokens.Installation(ctx, p.MemberID)
 	if err != nil || !p.seeded() || p.sameTokens(in) {
 		return false, err
 	}
-	p.Log.LogAttrs(ctx, slog.LevelWarn, "the stored tokens are void; going on with those of the settings")
+	p.Log.LogAttrs(ctx, slog.LevelWarn, "the stored tokens are void; using those of the settings")
 	return true, p.replace(ctx, in)
 }
 
-// replace stores what the settings say in place of what is stored. Where the process dies in the
-// middle, the next start is a first one.
+// replace replaces the stored installation with that of the settings. If the process dies in the
+// middle, the next start is a first start.
 func (p *Portal) replace(ctx context.Context, in oauth.Installation) error {
 	seed := p.seed
 	seed.ClientEndpoint = cmp.Or(seed.ClientEndpoint, in.ClientEndpoint)
@@ -177,7 +177,7 @@ func (p *Portal) replace(ctx context.Context, in oauth.Installation) error {
 	return nil
 }
 
-// sameTokens reports whether the tokens of the settings were stored and not renewed since.
+// sameTokens reports whether the stored tokens are those of the settings.
 func (p *Portal) sameTokens(in oauth.Installation) bool {
 	return in.AccessToken == p.seed.AccessToken && in.RefreshToken == p.seed.RefreshToken
 }
@@ -187,8 +187,8 @@ func sameEndpoint(stored, given string) bool {
 	return given == "" || strings.EqualFold(strings.TrimSuffix(stored, "/"), strings.TrimSuffix(given, "/"))
 }
 
-// Code returns the portal's code of an error in upper case: of a call, or of an item of a batch. It
-// is empty for other errors.
+// Code returns the portal's error code in upper case, for an error of a call or of a call in a
+// batch. It is empty for other errors.
 func Code(err error) string {
 	var refusal event.CallError
 	if !errors.As(err, &refusal) {
@@ -197,21 +197,21 @@ func Code(err error) string {
 	return strings.ToUpper(refusal.ErrorCode())
 }
 
-// void reports whether tokens are no good any more.
+// void reports whether the tokens cannot be used any more.
 func void(err error) bool {
 	code := Code(err)
 	return errors.Is(err, oauth.ErrReauthorize) || code == "INVALID_TOKEN" || code == "NO_AUTH_FOUND"
 }
 
-// refused reports whether the OAuth server refuses the stored tokens. That may pass, if another
-// process has renewed them; new tokens need not wait for it.
+// refused reports whether the OAuth server refuses the stored tokens. That may pass if another
+// process has renewed them, but new tokens in the settings need not wait for that.
 func refused(err error) bool {
 	var e *oauth.Error
 	return errors.As(err, &e) && strings.EqualFold(e.Code, "invalid_grant")
 }
 
-// passes reports whether calls that failed may succeed later. What is neither the portal's nor the
-// OAuth server's word is the network's.
+// passes reports whether calls that failed may succeed later. An error that comes neither from the
+// portal nor from the OAuth server comes from the network.
 func passes(err error) bool {
 	var (
 		access  *oauth.Error
@@ -229,7 +229,7 @@ func passes(err error) bool {
 	case "":
 		return !errors.As(err, new(*program.UsageError)) && !errors.Is(err, event.ErrMalformed)
 	default:
-		page := errors.Is(err, rest.ErrBadResponse) // of a proxy, or of a portal that is being mended
+		page := errors.Is(err, rest.ErrBadResponse) // the page of a proxy, or of a portal under maintenance
 		return errors.As(err, &refusal) && (refusal.Status >= http.StatusInternalServerError || (page && refusal.Status < http.StatusBadRequest))
 	}
 }

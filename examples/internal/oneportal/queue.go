@@ -9,8 +9,8 @@ import (
 	"github.com/b24events/b24events/examples/internal/program"
 )
 
-// QueueDir returns the folder for the state of one queue of the portal, which it makes when it is
-// missing, and keeps other processes off it until release: two consumers would handle records
+// QueueDir returns the folder for the state of one queue of the portal, and makes it if it is
+// missing. It locks the folder until release is called, because two consumers would handle records
 // twice. It refuses the folder of another queue.
 func (p *Portal) QueueDir(connector string) (dir string, release func(), err error) {
 	name := "default"

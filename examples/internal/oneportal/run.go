@@ -10,15 +10,15 @@ import (
 	"github.com/b24events/b24events/offline"
 )
 
-// Run is [program.Run] of work that the first signal stops in order. The second one does not wait
-// for that.
+// Run is [program.Run] for work that the first signal stops in order. After the second signal, Run
+// does not wait for the work.
 func Run(ctx context.Context, name string, env program.Env, work func(context.Context) error) int {
 	return program.Run(ctx, name, env, func(working, draining context.Context) error {
 		ended := make(chan error, 1)
 		go func() { ended <- work(working) }()
 		select {
 		case err := <-ended:
-			if text := cure(err); text != "" {
+			if text := advice(err); text != "" {
 				return fmt.Errorf("%w; %s", err, text)
 			}
 			return err
@@ -28,8 +28,8 @@ func Run(ctx context.Context, name string, env program.Env, work func(context.Co
 	})
 }
 
-// cure says what to do about errors whose own text cannot, since it does not know the settings.
-func cure(err error) string {
+// advice returns advice for errors that do not know the names of the settings.
+func advice(err error) string {
 	switch {
 	case tooManyFiles(err):
 		return "let the process open more files (ulimit -n)"
@@ -42,7 +42,7 @@ func cure(err error) string {
 	case Code(err) == "ERROR_EVENT_NOT_FOUND":
 		return "check the names in EVENTS, and that the application has the permissions that they need"
 	case Code(err) == "WRONG_LICENSE" && !errors.Is(err, offline.ErrExtendedModeRequired):
-		return "leave CONNECTOR out where it is auth_connector that the plan lacks"
+		return "leave CONNECTOR out if the plan has no auth_connector"
 	default:
 		return ""
 	}

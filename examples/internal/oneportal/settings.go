@@ -10,7 +10,7 @@ import (
 
 // shared are the settings of every program for one portal, besides those of every application.
 var shared = []program.Setting{
-	{Flag: "member-id", Env: "B24_MEMBER_ID", Usage: "the portal's member_id; may be left out where B24_DATA knows one portal only"},
+	{Flag: "member-id", Env: "B24_MEMBER_ID", Usage: "the portal's member_id; may be left out if B24_DATA knows one portal only"},
 	{Flag: "client-endpoint", Env: "B24_CLIENT_ENDPOINT", Usage: "first start: the portal's REST address, such as https://example.bitrix24.com/rest/"},
 	{Flag: "server-endpoint", Env: "B24_SERVER_ENDPOINT", Usage: "first start: REST address of the OAuth server (default https://oauth.bitrix.info/rest/)"},
 	{Flag: "access-token", Env: "B24_ACCESS_TOKEN", Usage: "first start: an administrator's access token; prefer the variable"},
@@ -22,8 +22,8 @@ func Parse(name, about string, own []program.Setting, env program.Env) (program.
 	return program.Parse(name, about, slices.Concat(own, program.Application(), shared), env)
 }
 
-// OfflineBindings are the bindings of the events that the setting events names, to the offline
-// queue of a connector.
+// OfflineBindings returns bindings of the events in the setting events to the offline queue of a
+// connector.
 func OfflineBindings(v program.Values, connector string) ([]event.Binding, error) {
 	names := v.List("events")
 	if len(names) == 0 {

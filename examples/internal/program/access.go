@@ -21,8 +21,7 @@ func Application() []Setting {
 	}
 }
 
-// Access is an application's access to the portals that installed it, and the folder where it is
-// kept.
+// Access is an application's access to the portals that installed it, and the folder that keeps it.
 type Access struct {
 	Data   string // the application's folder in B24_DATA
 	Store  oauth.Store
@@ -50,9 +49,9 @@ func Open(v Values, log *slog.Logger, client *http.Client) (*Access, error) {
 	return OpenOn(v, log, client, Files())
 }
 
-// StateFolder returns the folder in B24_DATA of the application that the settings name. Without one
-// it is a folder of its own for outgoing webhooks. It makes the folder if it is missing, and
-// refuses it if it is another application's, or if others may write to it.
+// StateFolder returns the folder in B24_DATA of the application that the settings name. If they
+// name none, it is a separate folder for outgoing webhooks. StateFolder makes the folder if it is
+// missing. It refuses a folder of another application, or one that other users may write to.
 func StateFolder(v Values) (string, error) {
 	data, err := v.Data()
 	if err != nil {
@@ -61,8 +60,8 @@ func StateFolder(v Values) (string, error) {
 	return appFolder(data, v["client-id"])
 }
 
-// OpenOn returns the access that the settings describe, with installations in a store. Apart from
-// opening the store, it calls nobody. A nil client means the usual one.
+// OpenOn returns the access that the settings describe, with installations in a store. It opens the
+// store and makes no other requests. A nil client means the default one.
 func OpenOn(v Values, log *slog.Logger, client *http.Client, open OpenStore) (_ *Access, err error) {
 	if v["client-id"] == "" || v["client-secret"] == "" {
 		return nil, Usage("set B24_CLIENT_ID and B24_CLIENT_SECRET, the credentials of the application")
@@ -101,7 +100,7 @@ func OpenOn(v Values, log *slog.Logger, client *http.Client, open OpenStore) (_ 
 	return a, nil
 }
 
-// Close closes the store, for which [oauth.Portals.Shutdown] must have returned.
+// Close closes the store. Call it after [oauth.Portals.Shutdown] has returned.
 func (a *Access) Close() {
 	if c, ok := a.Store.(io.Closer); ok {
 		_ = c.Close()

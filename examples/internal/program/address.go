@@ -9,8 +9,8 @@ import (
 	"unicode/utf8"
 )
 
-// HTTPURL reads an absolute http or https URL to post to. It refuses what no request would carry as
-// it is written: fragments, characters that do not print, impossible ports. The error repeats
+// HTTPURL parses an absolute http or https URL to post to. It refuses parts that a request cannot
+// send as written: fragments, characters that do not print, impossible ports. The error quotes
 // nothing of the URL, which may hold secrets.
 func HTTPURL(raw string) (*url.URL, error) {
 	if strings.ContainsFunc(raw, func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) }) || !utf8.ValidString(raw) {
@@ -19,7 +19,7 @@ func HTTPURL(raw string) (*url.URL, error) {
 	u, err := url.Parse(raw)
 	switch {
 	case err != nil || u.Hostname() == "" || (u.Scheme != "http" && u.Scheme != "https"):
-		return nil, errors.New("wants an absolute http or https URL")
+		return nil, errors.New("must be an absolute http or https URL")
 	case strings.Contains(raw, "#"):
 		return nil, errors.New("has a fragment, which is never sent; remove # and what follows")
 	case strings.HasSuffix(u.Host, ":"):

@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// Owner is whose state a folder holds: an application's, or that of one of its portals, or of one
+// Owner says to what the state in a folder belongs: an application, one of its portals, or one
 // queue of a portal.
 type Owner struct {
 	Version   int    `json:"version"`
@@ -37,11 +37,11 @@ const (
 	tempPattern  = ".new-*" // of files that are being written
 )
 
-// oldNames are what the first version kept in B24_DATA itself, for any application.
+// oldNames are names that the first version used in B24_DATA itself, for any application.
 var oldNames = []string{"installations", "queues", "spool", "listen-application-token"}
 
-// appFolder returns the application's folder in data, and makes it when it is missing. Each
-// application has one of its own, so that several can share data.
+// appFolder returns the application's folder in data, and makes it if it is missing. Each
+// application has its own folder, so that several can share data.
 func appFolder(data, clientID string) (string, error) {
 	data, err := filepath.Abs(data)
 	if err != nil {
@@ -49,7 +49,7 @@ func appFolder(data, clientID string) (string, error) {
 	}
 	for _, name := range oldNames {
 		if _, err := os.Lstat(filepath.Join(data, name)); err == nil {
-			return "", Usage("B24_DATA holds state of an older version (%s), which did not say whose it is; "+
+			return "", Usage("B24_DATA holds state of an older version (%s), which did not record its application; "+
 				"move it away or name another folder, and set the tokens of the first start again", name)
 		}
 	}
@@ -66,8 +66,8 @@ func appFolder(data, clientID string) (string, error) {
 	return Claim(filepath.Join(data, name), Owner{ClientID: clientID})
 }
 
-// Folder makes sure that there is a folder of that name in a parent that [Claim] returned, and that
-// nobody else can write to it. It returns the folder's path.
+// Folder makes a folder in a parent that [Claim] returned, unless it exists, and checks that other
+// users cannot write to it. It returns the folder's path.
 func Folder(parent, name string) (string, error) {
 	path := filepath.Join(parent, name)
 	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -84,9 +84,8 @@ func Folder(parent, name string) (string, error) {
 	}
 }
 
-// Claim is [Folder] for state that belongs to an owner, which it writes into a new folder. It
-// refuses a folder that belongs to another owner, or that holds things and does not say whose they
-// are.
+// Claim is [Folder] for the state of an owner, which it records in a new folder. It refuses a
+// folder of another owner, and a folder that is not empty and has no owner.
 func Claim(path string, owner Owner) (string, error) {
 	owner.Version = ownerVersion
 	path, err := Folder(filepath.Dir(path), filepath.Base(path))
@@ -101,11 +100,11 @@ func Claim(path string, owner Owner) (string, error) {
 		case !taken:
 			return path, writeOwner(path, owner)
 		}
-		have, err = ownerOf(path) // another process may have written it meanwhile
+		have, err = ownerOf(path) // another process may have claimed it meanwhile
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return "", Usage("B24_DATA: %s does not say whose state it holds; move it away", path)
+		return "", Usage("B24_DATA: %s does not record whose state it holds; move it away", path)
 	case err != nil:
 		return "", err
 	case have != owner:
@@ -136,7 +135,7 @@ func writeOwner(path string, owner Owner) error {
 	return WriteFile(filepath.Join(path, ownerFile), append(text, '\n'))
 }
 
-// inUse reports whether there is anything in a folder besides files that are being written.
+// inUse reports whether a folder has entries besides files that are being written.
 func inUse(path string) (bool, error) {
 	entries, err := os.ReadDir(path)
 	for _, entry := range entries {
@@ -147,7 +146,7 @@ func inUse(path string) (bool, error) {
 	return false, err
 }
 
-// ReadFile reads a file of a program's own state. It refuses one that somebody else may have put
+// ReadFile reads a file of a program's own state. It refuses one that another user may have put
 // there.
 func ReadFile(path string) ([]byte, error) {
 	info, err := os.Lstat(path)
@@ -163,8 +162,8 @@ func ReadFile(path string) ([]byte, error) {
 	return os.ReadFile(path) //nolint:gosec // in a folder that nobody else can write to
 }
 
-// WriteFile writes a file that only the user may read, and that a crash leaves as it was or as it
-// is to be.
+// WriteFile writes a file that only the user may read. After a crash, the file has either its old
+// or its new content.
 func WriteFile(path string, content []byte) error {
 	f, err := os.CreateTemp(filepath.Dir(path), tempPattern) // with mode 0600
 	if err != nil {
@@ -181,9 +180,9 @@ func WriteFile(path string, content []byte) error {
 	return err
 }
 
-// private makes sure that nobody but the user of the process, and root, can replace a folder:
-// neither itself nor one that it is in may be writable by others, as ssh has it for its keys. A
-// sticky folder such as /tmp may be, because nobody can rename what is another's in it.
+// private checks that only the user of the process, and root, can replace a folder. As ssh requires
+// for its keys, neither the folder nor one that it is in may be writable by others. A sticky folder
+// such as /tmp may be, because users cannot rename the entries of others in it.
 func private(path string) error {
 	resolved, err := filepath.EvalSymlinks(path)
 	if err != nil {

@@ -98,7 +98,7 @@ func TestDataOfAnotherIsRefused(t *testing.T) {
 		"nobody's": {func(t *testing.T, data string) {
 			t.Helper()
 			require.NoError(t, os.Remove(filepath.Join(data, "app-"+clientID, "owner.json")))
-		}, "does not say whose state it holds"},
+		}, "does not record whose state it holds"},
 		"a newer version's": {func(t *testing.T, data string) {
 			t.Helper()
 			require.NoError(t, os.WriteFile(filepath.Join(data, "app-"+clientID, "owner.json"), []byte(`{"version":2}`), 0o600))
@@ -158,9 +158,9 @@ func TestTokens(t *testing.T) {
 		"two without portal": {text: a + "," + b, says: "write token@member_id for each"},
 		"short":              {text: "changeme", says: "token 1 of 1 has less than 16 characters"},
 		"short and bound":    {text: a + ",changeme@" + portal, says: "token 2 of 2 has less than 16 characters"},
-		"no portal":          {text: a + "@", says: "is no member_id"},
-		"the folder above":   {text: a + "@..", says: "is no member_id"},
-		"two portals":        {text: a + "@" + portal + "@" + other, says: "is no member_id"},
+		"no portal":          {text: a + "@", says: "is not a member_id"},
+		"the folder above":   {text: a + "@..", says: "is not a member_id"},
+		"two portals":        {text: a + "@" + portal + "@" + other, says: "is not a member_id"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

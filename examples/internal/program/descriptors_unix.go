@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// descriptorLimit returns how many descriptors the process may have, or 0 when that is not known.
+// descriptorLimit returns how many descriptors the process may have, or 0 if that is unknown.
 func descriptorLimit() int {
 	var limit syscall.Rlimit
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil {

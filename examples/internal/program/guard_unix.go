@@ -8,11 +8,11 @@ import (
 	"syscall"
 )
 
-// othersWrite are the permissions of the group and of everybody to write.
+// othersWrite are the write permissions of the group and of everybody.
 const othersWrite = 0o022
 
-// guarded makes sure that others can neither write to a file or folder nor change its permissions.
-// A link has no permissions of its own.
+// guarded checks that other users can neither write to a file or folder nor change its permissions.
+// A symbolic link has no permissions.
 func guarded(path string, info fs.FileInfo) error {
 	if stat, ok := info.Sys().(*syscall.Stat_t); ok && stat.Uid != 0 && int(stat.Uid) != os.Geteuid() {
 		return Usage("B24_DATA: %s belongs to another user (uid %d), who could change what is kept there; "+

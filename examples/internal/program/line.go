@@ -9,13 +9,13 @@ import (
 	"unicode"
 )
 
-// OneLine returns a text of several lines, such as that of joined errors, as one line that a
-// terminal only shows: line breaks become "; ", other control characters and those that change the
-// direction of writing become spaces.
+// OneLine returns a text of several lines, for example that of joined errors, as one line that a
+// terminal only shows. Line breaks become "; ". Other control characters, and characters that
+// change the direction of writing, become spaces.
 func OneLine(text string) string {
 	text = strings.ReplaceAll(strings.TrimSpace(text), "\n", "; ")
 	return strings.Map(func(r rune) rune {
-		if obeyed(r) {
+		if active(r) {
 			return ' '
 		}
 		return r
@@ -33,9 +33,9 @@ func JSONLine(v any) ([]byte, error) {
 	return EscapeControls(b.Bytes()), nil
 }
 
-// EscapeControls escapes, in lines of JSON, the characters that a terminal may obey and JSON leaves
-// as they are: DEL, the C1 controls and those that change the direction of writing. The JSON means
-// the same.
+// EscapeControls escapes characters in lines of JSON that JSON allows but a terminal may act on:
+// DEL, the C1 controls and characters that change the direction of writing. The meaning of the JSON
+// stays the same.
 func EscapeControls(lines []byte) []byte {
 	if bytes.IndexFunc(lines, controls) < 0 {
 		return lines
@@ -51,11 +51,11 @@ func EscapeControls(lines []byte) []byte {
 	return b.Bytes()
 }
 
-// controls is obeyed for lines of JSON, whose line breaks stand between values.
-func controls(r rune) bool { return r != '\n' && obeyed(r) }
+// controls is active for lines of JSON, except for their line breaks.
+func controls(r rune) bool { return r != '\n' && active(r) }
 
-// obeyed reports whether a terminal may obey r.
-func obeyed(r rune) bool {
+// active reports whether a terminal may act on r.
+func active(r rune) bool {
 	return unicode.IsControl(r) || unicode.In(r, unicode.Bidi_Control, unicode.Zl, unicode.Zp)
 }
 

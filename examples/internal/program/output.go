@@ -15,8 +15,8 @@ func (e *OutputError) Error() string { return "writing to stdout: " + e.Err.Erro
 // Unwrap returns the error of the write.
 func (e *OutputError) Unwrap() error { return e.Err }
 
-// Gone reports whether an output that returned err takes nothing any more: its reader has closed
-// it, or it is closed itself. Other errors may pass, such as that of a full disk.
+// Gone reports whether an output that returned err can never be written again, because its reader
+// has closed it or it is closed itself. Other errors may pass, for example that of a full disk.
 func Gone(err error) bool { return closedByReader(err) || errors.Is(err, os.ErrClosed) }
 
 // Discards reports whether an output is the null device, as it also is when stdout was closed at
@@ -31,26 +31,26 @@ func Discards(w io.Writer) bool {
 	return err == nil && nullErr == nil && os.SameFile(info, null)
 }
 
-// LineWriter writes lines to an output that may fail in the middle of one. What it writes next then
-// either completes that line or begins with a line break, so that a reader of lines loses nothing
-// but what was cut. It is not safe for concurrent use.
+// LineWriter writes lines to an output that may fail in the middle of a line. Its next write either
+// completes that line or begins with a line break, so that a reader loses only the line that was
+// cut. It is not safe for concurrent use.
 type LineWriter struct {
 	w    io.Writer
-	rest []byte // of what the last Write could not write
+	rest []byte // what the last Write could not write
 	cut  bool   // the output ends within a line
 }
 
-// NewLineWriter returns a writer of lines to w. When w is a file that ends within a line, because
-// an earlier process could not write the rest, the first line begins with a line break. That end
-// can be read on Linux only; other systems do not open for reading what the shell has opened for
+// NewLineWriter returns a writer of lines to w. If w is a file that ends within a line, because an
+// earlier process could not write the rest, the first line begins with a line break. Only Linux can
+// read the end of the file; other systems do not open for reading what the shell has opened for
 // writing.
 func NewLineWriter(w io.Writer) *LineWriter {
 	f, ok := w.(*os.File)
 	return &LineWriter{w: w, cut: ok && endsWithinLine(f)}
 }
 
-// Write writes whole lines. After an error [LineWriter.Resume] goes on at the byte after the last
-// one; another Write leaves the rest out.
+// Write writes whole lines. After an error, [LineWriter.Resume] continues after the last byte that
+// was written. Another Write drops the rest.
 func (l *LineWriter) Write(lines []byte) (int, error) {
 	l.rest = lines
 	if l.cut {

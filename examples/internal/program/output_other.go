@@ -19,5 +19,5 @@ func closedByReader(err error) bool {
 	return errors.Is(err, errBrokenPipe) || errors.Is(err, errNoData) || errors.Is(err, syscall.EPIPE)
 }
 
-// reopen opens a file once more, for reading.
+// reopen opens a file again, for reading.
 func reopen(f *os.File) (*os.File, error) { return os.Open(f.Name()) }

@@ -28,25 +28,25 @@ type Func func(ctx context.Context, env Env) int
 // lastGrace is how long a program may take after the second signal.
 const lastGrace = 5 * time.Second
 
-// Main runs a program with what its process has, and exits. One place decides for all programs how
-// they end:
+// Main runs a program with the Env of its process, and exits. It decides for all programs how they
+// end:
 //
 //   - The first SIGINT, SIGTERM or SIGHUP, which a terminal sends when it is closed, stops the
 //     program in order: it finishes what it has accepted. After nohup, SIGHUP does not.
 //   - The second SIGINT or SIGTERM ends the program as soon as it has reported what it could not
-//     finish. A program that is stuck, such as in a write to a full pipe, exits with 1 after 5
+//     finish. A program that is stuck, for example in a write to a full pipe, exits with 1 after 5
 //     seconds. SIGHUP does not count: a terminal and its shell each send one when they are closed,
 //     and systemd can send one together with SIGTERM.
-//   - SIGPIPE does nothing. When stdout has no reader any more, the write returns an error, so that
+//   - SIGPIPE does nothing. If stdout has no reader any more, the write returns an error, so that
 //     the program can stop in order.
 //
 // The exit code is 0 when everything that was accepted is finished, 1 when something is not, and 2
-// for wrong usage. When stdout is closed at the start, Go opens the null device in its place: the
+// for wrong usage. If stdout is closed at the start, Go opens the null device in its place: the
 // output is discarded, as the caller has asked.
 //
-// On Windows Ctrl+C, Ctrl+Break and the end of the console window, of the session or of the system
-// stop it in order, for the last three of which Windows grants some seconds. Nobody can send these
-// to a process without a console, and Stop-Process and taskkill /F kill it.
+// On Windows, Ctrl+C, Ctrl+Break and the end of the console window, of the session or of the system
+// stop it in order. Windows grants some seconds for the last three. A process without a console
+// cannot get these, and Stop-Process and taskkill /F kill it.
 func Main(run Func) {
 	signal.Ignore(syscall.SIGPIPE)
 	caught := make(chan os.Signal, 8)
@@ -65,7 +65,7 @@ func Main(run Func) {
 	}))
 }
 
-// forward hands on the first signal, and the second one to stop. It returns after that.
+// forward passes on the first signal and the second stop signal, and then returns.
 func forward(caught <-chan os.Signal, signals chan<- os.Signal) {
 	begun, stops := false, 0
 	for s := range caught {
@@ -82,8 +82,8 @@ func forward(caught <-chan os.Signal, signals chan<- os.Signal) {
 	}
 }
 
-// exitStuck ends a process whose program does not end. It says so, unless stderr has no reader
-// either.
+// exitStuck ends a process whose program does not end, and says so on stderr if that can be
+// written.
 func exitStuck() {
 	said := make(chan struct{})
 	go func() {
@@ -98,10 +98,10 @@ func exitStuck() {
 	os.Exit(1)
 }
 
-// Run runs work until that returns, and gives the exit code: 0, 1 for an error, 2 for a
-// [UsageError]. The first signal, or the end of ctx, ends working: work then finishes what it has
-// accepted. The second signal ends draining: work then finishes nothing more. An error is printed
-// in one line; see [OneLine].
+// Run runs work until it returns, and returns the exit code: 0, 1 for an error, 2 for a
+// [UsageError]. The first signal, or the end of ctx, ends the context working: work then finishes
+// what it has accepted. The second signal ends the context draining: work then finishes nothing
+// more. Run prints an error in one line; see [OneLine].
 func Run(ctx context.Context, program string, env Env, work func(working, draining context.Context) error) int {
 	working, stop := context.WithCancel(ctx)
 	defer stop()
@@ -130,7 +130,7 @@ func Run(ctx context.Context, program string, env Env, work func(working, draini
 	return 1
 }
 
-// Stopped returns nil in place of an error that comes of being told to stop.
+// Stopped returns nil instead of err if err only says that ctx has ended.
 func Stopped(ctx context.Context, err error) error {
 	if ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
 		return nil

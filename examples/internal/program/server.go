@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// Server returns an HTTP server with the limits that a program on the internet needs. Its errors go
-// to the log. Serve it on [LimitConnections].
+// Server returns an HTTP server with the limits that a program on the internet needs. It logs its
+// errors. Serve it on [LimitConnections].
 func Server(h http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:           h,
@@ -22,15 +22,15 @@ func Server(h http.Handler, log *slog.Logger) *http.Server {
 }
 
 const (
-	// maxConnections is the most connections of a server however many descriptors there are.
-	// 10,000 that send their bodies slowly take about 250 MB.
+	// maxConnections bounds the connections of a server, no matter how many descriptors there are.
+	// 10,000 connections that send their bodies slowly take about 250 MB.
 	maxConnections = 10_000
-	// minReserve is how many descriptors are left for files and for calls to portals.
+	// minReserve is how many descriptors are reserved for files and for calls to portals.
 	minReserve = 64
 )
 
-// Connections returns how many connections a server may hold, so that descriptors are left for
-// everything else.
+// Connections returns how many connections a server may hold, so that enough descriptors are left
+// for everything else.
 func Connections() int {
 	descriptors := descriptorLimit()
 	if descriptors <= 0 {
@@ -39,10 +39,10 @@ func Connections() int {
 	return max(1, min(maxConnections, descriptors-max(minReserve, descriptors/4)))
 }
 
-// LimitConnections returns a listener that holds at most limit connections of the server. When one
-// more arrives, it closes the connection that has waited longest for a request, so that those that
-// do nothing keep no other out. When each of them has a request, the new one waits. It takes over
-// the server's ConnState.
+// LimitConnections returns a listener with at most limit connections of the server. If one more
+// arrives, it closes the connection that has been idle longest, so that idle connections do not
+// keep others out. If all connections have a request, the new one waits. It sets the server's
+// ConnState.
 func LimitConnections(server *http.Server, l net.Listener, limit int) net.Listener {
 	c := &connLimiter{Listener: l, limit: limit, idle: list.New()}
 	c.changed.L = &c.mu
@@ -50,7 +50,7 @@ func LimitConnections(server *http.Server, l net.Listener, limit int) net.Listen
 	return c
 }
 
-// connLimiter counts the connections of a server and knows which of them wait for a request.
+// connLimiter counts the connections of a server and knows which of them are idle.
 type connLimiter struct {
 	net.Listener
 
@@ -63,7 +63,7 @@ type connLimiter struct {
 	closed  bool
 }
 
-// limitedConn leaves the count when it is closed.
+// limitedConn is a counted connection. Close removes it from the count.
 type limitedConn struct {
 	net.Conn
 
@@ -90,8 +90,8 @@ func (c *connLimiter) Accept() (net.Conn, error) {
 	return conn, nil
 }
 
-// makeRoom waits until there is room for a connection, and reports false when the listener is
-// closed before that.
+// makeRoom waits until there is room for a connection. It returns false if the listener is closed
+// before that.
 func (c *connLimiter) makeRoom() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -102,14 +102,13 @@ func (c *connLimiter) makeRoom() bool {
 			continue
 		}
 		c.mu.Unlock()
-		_ = oldest.Close() // which takes it off the list
+		_ = oldest.Close() // removes it from the list
 		c.mu.Lock()
 	}
 	return !c.closed
 }
 
-// oldestIdleLocked returns the connection that has waited longest for a request, or nil. The caller
-// holds mu.
+// oldestIdleLocked returns the connection that has been idle longest, or nil. c.mu must be held.
 func (c *connLimiter) oldestIdleLocked() *limitedConn {
 	if front := c.idle.Front(); front != nil {
 		if conn, ok := front.Value.(*limitedConn); ok {
@@ -119,8 +118,7 @@ func (c *connLimiter) oldestIdleLocked() *limitedConn {
 	return nil
 }
 
-// removeIdleLocked takes a connection off the list of those that wait for a request. The caller
-// holds mu.
+// removeIdleLocked removes a connection from the list of idle ones. c.mu must be held.
 func (c *connLimiter) removeIdleLocked(conn *limitedConn) {
 	if conn.idle != nil {
 		c.idle.Remove(conn.idle)

@@ -10,13 +10,13 @@ import (
 	"strings"
 )
 
-// Setting is a flag with the environment variable that stands in for it.
+// Setting is a flag with the environment variable that can replace it.
 type Setting struct {
 	Flag, Env, Fallback, Usage string
 	Switch                     bool // on or off; the flag alone means on
 }
 
-// UsageError is a mistake in the settings, for which a program exits with 2.
+// UsageError is a mistake in the settings. A program exits with 2 because of it.
 type UsageError struct{ Err error }
 
 // Error returns the text of the mistake. It names settings, never their values.
@@ -28,13 +28,13 @@ func (e *UsageError) Unwrap() error { return e.Err }
 // Usage makes a [UsageError].
 func Usage(format string, args ...any) error { return &UsageError{fmt.Errorf(format, args...)} }
 
-// Parse reads a program's settings, and log-format: a flag wins over its variable, an empty
-// variable counts as none. For -h it prints help to stderr and returns [flag.ErrHelp]; other errors
-// are a [UsageError].
+// Parse reads a program's settings, and log-format. A flag overrides its variable, and an empty
+// variable counts as unset. For -h it prints help to stderr and returns [flag.ErrHelp]. Other
+// errors are a [UsageError].
 func Parse(program, about string, settings []Setting, env Env) (Values, error) {
 	all := slices.Concat(settings, []Setting{{Flag: "log-format", Env: "LOG_FORMAT", Fallback: "text", Usage: "text or json"}})
 	flags := flag.NewFlagSet(program, flag.ContinueOnError)
-	flags.SetOutput(io.Discard) // whoever calls prints the error, in one line
+	flags.SetOutput(io.Discard) // Run prints the error, in one line
 	values := make(Values, len(all))
 	given := make(map[string]bool, len(all))
 	for _, s := range all {
@@ -76,8 +76,8 @@ func Parse(program, about string, settings []Setting, env Env) (Values, error) {
 	return values, nil
 }
 
-// withoutValue cuts what may hold a value: package flag quotes the argument that it does not
-// understand.
+// withoutValue removes the part of an error that may hold a value: package flag quotes the argument
+// that it cannot parse.
 func withoutValue(err error) error {
 	text, _, _ := strings.Cut(err.Error(), "=")
 	return errors.New(text)

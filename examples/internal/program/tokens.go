@@ -6,9 +6,9 @@ import "strings"
 // characters.
 const minToken = 16
 
-// TokensUsage says what the setting application-token may hold.
+// TokensUsage describes the setting application-token.
 const TokensUsage = "tokens of outgoing webhooks, comma-separated; token@member_id binds one to its portal, " +
-	"which is needed for each of several, and when that portal has the application too"
+	"which is needed if there are several, or if that portal has the application too"
 
 // Token is a fixed token, as the portal shows it when an outgoing webhook is made.
 type Token struct {
@@ -16,9 +16,9 @@ type Token struct {
 	MemberID string // the portal that the token is bound to, or empty
 }
 
-// Tokens returns the tokens that the setting application-token holds. A token that is bound to no
-// portal admits any portal that the sender names, so there can be one of them at most. Errors show
-// no token.
+// Tokens returns the tokens in the setting application-token. A token that is not bound to a portal
+// admits any portal that the sender names, so there can be only one such token. Errors show no
+// token.
 func (v Values) Tokens() ([]Token, error) {
 	list := v.List("application-token")
 	tokens := make([]Token, len(list))
@@ -27,10 +27,10 @@ func (v Values) Tokens() ([]Token, error) {
 		token, member, bound := strings.Cut(text, "@")
 		switch {
 		case len(token) < minToken:
-			return nil, Usage("B24_APPLICATION_TOKEN: token %d of %d has less than %d characters and can be guessed; take the one that the portal shows",
+			return nil, Usage("B24_APPLICATION_TOKEN: token %d of %d has less than %d characters and can be guessed; use the one that the portal shows",
 				i+1, len(list), minToken)
 		case bound && !ValidMemberID(member):
-			return nil, Usage("B24_APPLICATION_TOKEN: what follows the @ of token %d of %d is no member_id; write token@member_id", i+1, len(list))
+			return nil, Usage("B24_APPLICATION_TOKEN: what follows the @ of token %d of %d is not a member_id; write token@member_id", i+1, len(list))
 		case !bound:
 			unbound++
 		}

@@ -12,7 +12,7 @@ import (
 	"unicode"
 )
 
-// Values are settings as they were read, by the names of their flags.
+// Values holds the settings by the names of their flags.
 type Values map[string]string
 
 // Split splits a list at commas and white space.
@@ -29,7 +29,7 @@ func (v Values) On(name string) bool {
 	return on
 }
 
-// Number reads a whole number, least at the least.
+// Number returns a value as a whole number of at least least.
 func (v Values) Number(name string, least int) (int, error) {
 	n, err := strconv.Atoi(v[name])
 	if err != nil || n < least {
@@ -38,7 +38,7 @@ func (v Values) Number(name string, least int) (int, error) {
 	return n, nil
 }
 
-// Duration reads a duration, least at the least.
+// Duration returns a value as a duration of at least least.
 func (v Values) Duration(name string, least time.Duration) (time.Duration, error) {
 	d, err := time.ParseDuration(v[name])
 	if err != nil || d < least {
@@ -47,7 +47,7 @@ func (v Values) Duration(name string, least time.Duration) (time.Duration, error
 	return d, nil
 }
 
-// Logger returns the logger that log-format asks for, from a level on.
+// Logger returns the logger that log-format selects. It logs from the level least on.
 func (v Values) Logger(w io.Writer, least slog.Level) (*slog.Logger, error) {
 	options := &slog.HandlerOptions{Level: least}
 	switch v["log-format"] {
@@ -60,8 +60,8 @@ func (v Values) Logger(w io.Writer, least slog.Level) (*slog.Logger, error) {
 	}
 }
 
-// Data returns the folder for state: the setting data, or b24events in XDG_STATE_HOME, on Windows
-// in LocalAppData, and else in .local/state of the user's home.
+// Data returns the folder for state: the setting data, or else b24events in XDG_STATE_HOME, in
+// LocalAppData on Windows, or in .local/state of the user's home.
 func (v Values) Data() (string, error) {
 	if v["data"] != "" {
 		return v["data"], nil
@@ -73,7 +73,7 @@ func (v Values) Data() (string, error) {
 	if state == "" {
 		home, err := os.UserHomeDir()
 		if err != nil {
-			return "", Usage("no folder for state is known; set B24_DATA")
+			return "", Usage("there is no default folder for state; set B24_DATA")
 		}
 		state = filepath.Join(home, ".local", "state")
 	}

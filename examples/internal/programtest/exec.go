@@ -38,10 +38,12 @@ type ExecConfig struct {
 	Stdin, Stdout *os.File // nil: the null device, and [Exec.Stdout]
 }
 
-// StartExec starts a process, in which [Main] runs the program. It is killed at the end of the test if it still runs.
+// StartExec starts a process, in which [Main] runs the program. It is killed at the end of the test
+// if it still runs.
 func StartExec(tb testing.TB, c ExecConfig) *Exec {
 	tb.Helper()
-	// A process that has a handler hands on the default, also when the test itself runs after nohup.
+	// A process that handles SIGHUP passes on the default action, even if the test itself ignores it,
+	// as after nohup.
 	caught := make(chan os.Signal, 1)
 	signal.Notify(caught, syscall.SIGHUP)
 	tb.Cleanup(func() { signal.Stop(caught) })
@@ -63,7 +65,7 @@ func StartExec(tb testing.TB, c ExecConfig) *Exec {
 	}
 	go func() {
 		defer close(e.ended)
-		_ = e.cmd.Wait() // the exit code says it
+		_ = e.cmd.Wait() // Wait of Exec returns the exit code
 	}()
 	tb.Cleanup(func() {
 		_ = e.cmd.Process.Kill()

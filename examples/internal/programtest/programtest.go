@@ -21,10 +21,10 @@ import (
 	"github.com/b24events/b24events/examples/internal/program"
 )
 
-// Patience is how long something may take on a machine that is busy.
+// Patience is how long something may take on a busy machine.
 const Patience = 2 * time.Minute
 
-// Env is the environment of a program.
+// Env holds the environment variables of a program.
 type Env map[string]string
 
 // With returns a copy with more in it: names and values in turn.
@@ -49,7 +49,7 @@ func (e Env) Program(args ...string) program.Env {
 	return program.Env{Args: args, Getenv: e.Lookup, Stdin: strings.NewReader(""), Stdout: io.Discard, Stderr: io.Discard}
 }
 
-// Strings is the environment as package os/exec takes it.
+// Strings returns the variables in the form that package os/exec takes.
 func (e Env) Strings() []string {
 	var all []string
 	for name, value := range e {
@@ -58,7 +58,7 @@ func (e Env) Strings() []string {
 	return all
 }
 
-// Portal starts a portal with an installed application. It returns the environment of a program for
+// Portal starts a portal with an installed application. It returns the variables of a program for
 // both, without the tokens; see [Seed].
 func Portal(tb testing.TB, opts ...eventtest.Option) (*eventtest.Portal, *eventtest.Application, Env) {
 	tb.Helper()
@@ -117,8 +117,7 @@ func (o *Output) String() string {
 	return o.buf.String()
 }
 
-// Lines decodes JSON objects, one a line. Each line must be one, and the text must end with a line
-// break.
+// Lines decodes a text of JSON objects, one a line. The text must end with a line break.
 func Lines(tb testing.TB, text string) []map[string]any {
 	tb.Helper()
 	if text != "" && !strings.HasSuffix(text, "\n") {
