@@ -96,34 +96,16 @@ func profiled(path string, f func() error) error {
 
 // run measures and prints.
 func run(ctx context.Context, w io.Writer, s settings) error {
-	payloads, err := payloads()
-	if err != nil {
-		return err
-	}
-	if _, err = io.WriteString(w, machine(s)); err != nil {
+	if _, err := io.WriteString(w, machine(s)); err != nil {
 		return err
 	}
 	if s.parse {
-		err = printTables(w, s, payloads, func(p payload) (string, error) {
-			results, err := measureParsing(ctx, s, p)
-			if err != nil {
-				return "", err
-			}
-			return parsingTable(p, results), nil
-		})
-		if err != nil {
+		if err := printTables(ctx, w, s, measureParsing, parsingTable); err != nil {
 			return err
 		}
 	}
 	if s.serve {
-		err = printTables(w, s, payloads, func(p payload) (string, error) {
-			results, err := measureServing(ctx, s, p)
-			if err != nil {
-				return "", err
-			}
-			return servingTable(p, results), nil
-		})
-		if err != nil {
+		if err := printTables(ctx, w, s, measureServing, servingTable); err != nil {
 			return err
 		}
 	}
@@ -133,15 +115,21 @@ func run(ctx context.Context, w io.Writer, s settings) error {
 	return nil
 }
 
-// printTables prints a table for each payload that the settings select.
-func printTables(w io.Writer, s settings, payloads []payload, table func(payload) (string, error)) error {
-	for _, p := range payloads {
+// printTables prints a table of the results for each payload that the settings select.
+func printTables[R any](
+	ctx context.Context, w io.Writer, s settings, measure func(context.Context, settings, payload) ([]R, error), table func(payload, []R) string,
+) error {
+	all, err := payloads()
+	if err != nil {
+		return err
+	}
+	for _, p := range all {
 		if s.payload != "" && s.payload != p.name {
 			continue
 		}
-		text, err := table(p)
+		results, err := measure(ctx, s, p)
 		if err == nil {
-			_, err = io.WriteString(w, text)
+			_, err = io.WriteString(w, table(p, results))
 		}
 		if err != nil {
 			return err
