@@ -199,22 +199,42 @@ func TestProgram(t *testing.T) {
 		stdout string
 		stderr bool
 	}{
-		"event from stdin": {nil, form, 0, `{"kind":"event","event":"ONCRMDEALUPDATE","known":true,"type":"event.CRMEntity","handler_id":509,` +
-			`"time":"2025-02-08T20:49:57Z","member_id":"m1","domain":"p.bitrix24.com","user_id":1,"auth":"user","scope":["crm","task"],` +
-			`"entity":{"kind":"crm.deal","id":"21"},"data":{"FIELDS":{"ID":"21"}},"payload":{"ID":21}}`, false},
-		"dash, and a line break behind the body": {[]string{"-"}, "event=ONX&data=7\r\n", 0, `{"kind":"event","event":"ONX","known":false,"handler_id":0,` +
-			`"time":null,"member_id":"","domain":"","user_id":0,"auth":"none","scope":[],"entity":null,"data":"7"}`, false},
-		"application page": {nil, "AUTH_ID=top-secret&REFRESH_ID=top-secret&DOMAIN=p&member_id=m", 0, `{"kind":"frame","handler_id":0,"time":null,` +
-			`"member_id":"m","domain":"p","user_id":0,"auth":"user+refresh","scope":[],"entity":null,` +
-			`"data":{"AUTH_ID":"[redacted]","REFRESH_ID":"[redacted]","DOMAIN":"p","member_id":"m"}}`, false},
-		"automation rule": {nil, "workflow_id=1&code=c&document_id[]=crm&auth[member_id]=m", 0, `{"kind":"handler","handler_id":0,"time":null,` +
-			`"member_id":"m","domain":"","user_id":0,"auth":"none","scope":[],"entity":null,` +
-			`"data":{"workflow_id":"1","code":"c","document_id":["crm"],"auth":{"member_id":"m"}}}`, false},
-		"JSON": {[]string{"-content-type", "application/json"}, `{"event":"ONX","data":{"a":1}}`, 0, `{"kind":"event","event":"ONX","known":false,` +
-			`"handler_id":0,"time":null,"member_id":"","domain":"","user_id":0,"auth":"none","scope":[],"entity":null,"data":{"a":1}}`, false},
-		"payload that does not fit": {nil, "event=ONCRMDEALADD&data[FIELDS][ID]=x", 1, `{"kind":"event","event":"ONCRMDEALADD","known":true,"type":"event.CRMEntity",` +
-			`"handler_id":0,"time":null,"member_id":"","domain":"","user_id":0,"auth":"none","scope":[],"entity":{"kind":"crm.deal","id":"x"},"data":{"FIELDS":{"ID":"x"}},` +
-			`"payload":{"ID":0},"payload_error":"event: ONCRMDEALADD: data.FIELDS.ID is not an integer of 64 bits"}`, true},
+		"event from stdin": {
+			nil, form, 0,
+			`{"kind":"event","event":"ONCRMDEALUPDATE","known":true,"type":"event.CRMEntity","handler_id":509,` +
+				`"time":"2025-02-08T20:49:57Z","member_id":"m1","domain":"p.bitrix24.com","user_id":1,"auth":"user","scope":["crm","task"],` +
+				`"entity":{"kind":"crm.deal","id":"21"},"data":{"FIELDS":{"ID":"21"}},"payload":{"ID":21}}`, false,
+		},
+		"dash, and a line break behind the body": {
+			[]string{"-"},
+			"event=ONX&data=7\r\n", 0,
+			`{"kind":"event","event":"ONX","known":false,"handler_id":0,` +
+				`"time":null,"member_id":"","domain":"","user_id":0,"auth":"none","scope":[],"entity":null,"data":"7"}`, false,
+		},
+		"application page": {
+			nil, "AUTH_ID=top-secret&REFRESH_ID=top-secret&DOMAIN=p&member_id=m", 0,
+			`{"kind":"frame","handler_id":0,"time":null,` +
+				`"member_id":"m","domain":"p","user_id":0,"auth":"user+refresh","scope":[],"entity":null,` +
+				`"data":{"AUTH_ID":"[redacted]","REFRESH_ID":"[redacted]","DOMAIN":"p","member_id":"m"}}`, false,
+		},
+		"automation rule": {
+			nil, "workflow_id=1&code=c&document_id[]=crm&auth[member_id]=m", 0,
+			`{"kind":"handler","handler_id":0,"time":null,` +
+				`"member_id":"m","domain":"","user_id":0,"auth":"none","scope":[],"entity":null,` +
+				`"data":{"workflow_id":"1","code":"c","document_id":["crm"],"auth":{"member_id":"m"}}}`, false,
+		},
+		"JSON": {
+			[]string{"-content-type", "application/json"},
+			`{"event":"ONX","data":{"a":1}}`, 0,
+			`{"kind":"event","event":"ONX","known":false,` +
+				`"handler_id":0,"time":null,"member_id":"","domain":"","user_id":0,"auth":"none","scope":[],"entity":null,"data":{"a":1}}`, false,
+		},
+		"payload that does not fit": {
+			nil, "event=ONCRMDEALADD&data[FIELDS][ID]=x", 1,
+			`{"kind":"event","event":"ONCRMDEALADD","known":true,"type":"event.CRMEntity",` +
+				`"handler_id":0,"time":null,"member_id":"","domain":"","user_id":0,"auth":"none","scope":[],"entity":{"kind":"crm.deal","id":"x"},"data":{"FIELDS":{"ID":"x"}},` +
+				`"payload":{"ID":0},"payload_error":"event: ONCRMDEALADD: data.FIELDS.ID is not an integer of 64 bits"}`, true,
+		},
 		"empty":                {nil, "", 1, "", true},
 		"malformed JSON":       {[]string{"-content-type", "application/json"}, form, 1, "", true},
 		"wrong content type":   {[]string{"-content-type", "text/html"}, form, 1, "", true},

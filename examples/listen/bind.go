@@ -42,7 +42,8 @@ func (b *binder) bind(ctx context.Context) error {
 	if failure := b.forget(); failure != nil || b.cfg.connector != defaultConnector { // nothing was bound
 		return errors.Join(err, failure)
 	}
-	b.cfg.logger.LogAttrs(ctx, slog.LevelWarn, "the portal's plan has no connectors: using the application's own queue, which does not get the application's own changes")
+	b.cfg.logger.LogAttrs(ctx, slog.LevelWarn,
+		"the portal's plan has no connectors: using the application's own queue, which does not get the application's own changes")
 	return b.bindTo(ctx, "")
 }
 
@@ -71,7 +72,8 @@ func (b *binder) bindTo(ctx context.Context, connector string) (err error) {
 			return fmt.Errorf("%s bound to the application's own queue already, and its other worker would miss the events that listen takes; "+
 				"stop that worker and set -share-queue, or choose a -connector", strings.Join(foreign, ", "))
 		}
-		b.cfg.logger.LogAttrs(ctx, slog.LevelWarn, "another program has bound these events to the queue: they stay bound at the end", slog.Any("events", foreign))
+		b.cfg.logger.LogAttrs(ctx, slog.LevelWarn, "another program has bound these events to the queue: they stay bound at the end",
+			slog.Any("events", foreign))
 	}
 	for _, x := range plan.Bind {
 		b.made = append(b.made, x.Event)

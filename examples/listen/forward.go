@@ -94,7 +94,8 @@ func (f *forwarder) HandleEvent(ctx context.Context, d *event.Delivery) error {
 	}
 	f.reached(ctx, nil)
 	if status == http.StatusUnauthorized || status == http.StatusForbidden {
-		f.log.LogAttrs(ctx, slog.LevelWarn, "the handler refused the event: give it the application token that is named above", slog.Int("status", status))
+		f.log.LogAttrs(ctx, slog.LevelWarn, "the handler refused the event: give it the application token that is named above",
+			slog.Int("status", status))
 	}
 	return f.done(d, status, took, nil)
 }

@@ -63,11 +63,13 @@ func (b *binder) forward(ctx context.Context, token event.Secret, stdout io.Writ
 	for _, limit := range limits {
 		cfg.logger.LogAttrs(ctx, slog.LevelInfo, "limit of listening", slog.String("limit", limit))
 	}
-	cfg.logger.LogAttrs(ctx, slog.LevelInfo, "listen is ready", slog.String("domain", in.Domain()), slog.String("member_id", portal.MemberID),
+	cfg.logger.LogAttrs(ctx, slog.LevelInfo, "listen is ready", slog.String("domain", in.Domain()),
+		slog.String("member_id", portal.MemberID),
 		slog.String("forward_to", cfg.target()), slog.String("connector", b.connector))
 	err = consumer.Run(working)
 	if n := consumer.Stats().Abandoned; n > 0 {
-		cfg.logger.LogAttrs(ctx, slog.LevelInfo, "events that were not forwarded stay in the queue for the next start", slog.Uint64("events", n))
+		cfg.logger.LogAttrs(ctx, slog.LevelInfo, "events that were not forwarded stay in the queue for the next start",
+			slog.Uint64("events", n))
 	}
 	if ctx.Err() == nil && working.Err() != nil {
 		return context.Cause(working) // stdout is gone

@@ -106,7 +106,8 @@ func bound(t *testing.T, portal *eventtest.Portal, n int) {
 // printed waits until the program has printed n lines.
 func printed(t *testing.T, p *programtest.Process, n int) []map[string]any {
 	t.Helper()
-	require.Eventually(t, func() bool { return strings.Count(p.Stdout.String(), "\n") >= n }, programtest.Patience, time.Millisecond, "%s", p.Stderr)
+	require.Eventually(t, func() bool { return strings.Count(p.Stdout.String(), "\n") >= n }, programtest.Patience, time.Millisecond, "%s",
+		p.Stderr)
 	return programtest.Lines(t, p.Stdout.String())
 }
 
@@ -114,7 +115,8 @@ func TestForwards(t *testing.T) {
 	t.Parallel()
 	portal, app, env := programtest.Portal(t)
 	s := newSite(t, "dev-token-of-the-tests", nil)
-	env = env.Seeded(t, app).With("B24_APPLICATION_TOKEN", "dev-token-of-the-tests,token-of-another-portal@b223c6b3710f85df22e9377d6c4f7553")
+	env = env.Seeded(t, app).With("B24_APPLICATION_TOKEN",
+		"dev-token-of-the-tests,token-of-another-portal@b223c6b3710f85df22e9377d6c4f7553")
 	p := programtest.Start(t, run, env, "-forward-to="+serve(t, s), "-events=ONCRMDEALADD,onCrmDealDelete,ONTASKADD,ONTASKADD")
 	bound(t, portal, 3)
 	require.Equal(t, "listen", portal.Bindings()[0].Connector)
@@ -197,12 +199,14 @@ func TestWaitsForTheHandler(t *testing.T) {
 	require.NoError(t, err)
 	addr := l.Addr().String()
 	require.NoError(t, l.Close())
-	env = env.Seeded(t, app).With("B24_APPLICATION_TOKEN", "dev-token-of-the-tests", "FORWARD_TO", "http://"+addr+"/", "EVENTS", "ONCRMDEALADD")
+	env = env.Seeded(t, app).With("B24_APPLICATION_TOKEN", "dev-token-of-the-tests", "FORWARD_TO", "http://"+addr+"/", "EVENTS",
+		"ONCRMDEALADD")
 	p := programtest.Start(t, run, env)
 	bound(t, portal, 1)
 	_, err = portal.Add(eventtest.Deal, nil, eventtest.AdminID)
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return strings.Contains(p.Stderr.String(), "is your handler running?") }, programtest.Patience, time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Contains(p.Stderr.String(), "is your handler running?") }, programtest.Patience,
+		time.Millisecond)
 
 	// It stops although the handler is down, and what was not forwarded waits for the next start.
 	p.Stop(t)
@@ -210,7 +214,8 @@ func TestWaitsForTheHandler(t *testing.T) {
 	require.Empty(t, portal.Bindings())
 	require.Len(t, portal.OfflineRows(), 1)
 	p = programtest.Start(t, run, env)
-	require.Eventually(t, func() bool { return strings.Contains(p.Stderr.String(), "is your handler running?") }, programtest.Patience, time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Contains(p.Stderr.String(), "is your handler running?") }, programtest.Patience,
+		time.Millisecond)
 
 	s := newSite(t, "dev-token-of-the-tests", nil)
 	l, err = new(net.ListenConfig).Listen(t.Context(), "tcp", addr)

@@ -34,7 +34,8 @@ func TestOutputIsBroken(t *testing.T) {
 	for says, stdout := range programtest.BrokenOutputs(t) {
 		portal, app, env := programtest.Portal(t)
 		s := newSite(t, "dev-token-of-the-tests", nil)
-		env = env.Seeded(t, app).With("FORWARD_TO", serve(t, s), "EVENTS", "ONCRMDEALADD", "B24_APPLICATION_TOKEN", "dev-token-of-the-tests")
+		env = env.Seeded(t, app).With("FORWARD_TO", serve(t, s), "EVENTS", "ONCRMDEALADD", "B24_APPLICATION_TOKEN",
+			"dev-token-of-the-tests")
 		e := programtest.StartExec(t, programtest.ExecConfig{Env: env.With("LOG_FORMAT", "json"), Stdout: stdout})
 		e.Await(t, func() bool { return len(portal.Bindings()) == 1 })
 		_, err := portal.Add(eventtest.Deal, nil, eventtest.AdminID)

@@ -83,7 +83,10 @@ func survive(t *testing.T, seed uint64) {
 	network := eventtest.NewNetwork()
 	portal, app, env := programtest.Portal(t, eventtest.WithNetwork(network), eventtest.WithRateLimit(2, 50))
 	out := filepath.Join(t.TempDir(), "out.jsonl")
-	s := &supervisor{network: network, app: app, env: env.Seeded(t, app).With("OUT", out, "EVENTS", worldEvents, "POLL", "30s", "RETRIES", "2")}
+	s := &supervisor{
+		network: network, app: app,
+		env: env.Seeded(t, app).With("OUT", out, "EVENTS", worldEvents, "POLL", "30s", "RETRIES", "2"),
+	}
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() {
@@ -135,7 +138,8 @@ func survive(t *testing.T, seed uint64) {
 		}
 	}
 	require.Positive(t, failed, "no record was given up for a time")
-	t.Logf("%d changes, %d lines, %d of them errors, %d starts, %d seeds, %d requests: %v", w.version, len(lines), failed, s.starts, s.seeds, portal.Requests().REST, s.errs)
+	t.Logf("%d changes, %d lines, %d of them errors, %d starts, %d seeds, %d requests: %v", w.version, len(lines), failed, s.starts,
+		s.seeds, portal.Requests().REST, s.errs)
 	require.GreaterOrEqual(t, s.seeds, 1)
 	require.Less(t, portal.Requests().REST, 4*int(span/time.Second)/2, "it hammers at the portal")
 	require.NotContains(t, s.stderr.String(), string(app.ClientSecret()))

@@ -143,15 +143,18 @@ func TestLastLineOfACrash(t *testing.T) {
 	t.Parallel()
 	const begun = `{"event":`
 	for name, tc := range map[string]struct{ before, after string }{
-		"whole":            {"{\"a\":1}\n", "{\"a\":1}\n"},
-		"half":             {"{\"a\":1}\n{\"event\":\"ONCRM", "{\"a\":1}\n"},
-		"half and first":   {"{\"event\":\"ONCRM", ""},
-		"only its break":   {"{\"a\":1}\n{\"b\":2}", "{\"a\":1}\n{\"b\":2}\n"},
-		"its first byte":   {"{}\n{", "{}\n"},
-		"zeros":            {"{}\n\x00\x00\x00", "{}\n"},
-		"long":             {"{}\n" + begun + strings.Repeat("x", 300_000), "{}\n"},
-		"long and first":   {begun + strings.Repeat("x", 300_000), ""},
-		"block of the end": {strings.Repeat("x", 64<<10-1) + "\n" + begun + strings.Repeat("y", 64<<10-len(begun)), strings.Repeat("x", 64<<10-1) + "\n"},
+		"whole":          {"{\"a\":1}\n", "{\"a\":1}\n"},
+		"half":           {"{\"a\":1}\n{\"event\":\"ONCRM", "{\"a\":1}\n"},
+		"half and first": {"{\"event\":\"ONCRM", ""},
+		"only its break": {"{\"a\":1}\n{\"b\":2}", "{\"a\":1}\n{\"b\":2}\n"},
+		"its first byte": {"{}\n{", "{}\n"},
+		"zeros":          {"{}\n\x00\x00\x00", "{}\n"},
+		"long":           {"{}\n" + begun + strings.Repeat("x", 300_000), "{}\n"},
+		"long and first": {begun + strings.Repeat("x", 300_000), ""},
+		"block of the end": {
+			strings.Repeat("x", 64<<10-1) + "\n" + begun + strings.Repeat("y", 64<<10-len(begun)),
+			strings.Repeat("x", 64<<10-1) + "\n",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -74,7 +74,8 @@ func workQueue(ctx context.Context, cfg config, portal *oneportal.Portal, out *j
 	}
 	err = run(working)
 	n := consumer.Stats()
-	cfg.logger.LogAttrs(ctx, slog.LevelInfo, "offlinesync has stopped", slog.Uint64("handled", n.Handled), slog.Uint64("recovered", n.Recovered),
+	cfg.logger.LogAttrs(ctx, slog.LevelInfo, "offlinesync has stopped", slog.Uint64("handled", n.Handled),
+		slog.Uint64("recovered", n.Recovered),
 		slog.Uint64("parked", n.Parked), slog.Uint64("left", n.Abandoned), slog.Uint64("requests", n.Requests))
 	if ctx.Err() == nil && working.Err() != nil {
 		return context.Cause(working) // OUT cannot be written, or the portal is silent

@@ -121,7 +121,11 @@ func (s *stage) forgery(ctx context.Context) (string, error) {
 		payload any
 		options []eventtest.RequestOption
 	}{
-		{event.OnCrmDealAdd, event.CRMEntity{ID: 666}, []eventtest.RequestOption{member, eventtest.WithToken("00000000000000000000000000000000")}},
+		{
+			event.OnCrmDealAdd,
+			event.CRMEntity{ID: 666},
+			[]eventtest.RequestOption{member, eventtest.WithToken("00000000000000000000000000000000")},
+		},
 		{event.OnCrmDealAdd, event.CRMEntity{ID: 666}, []eventtest.RequestOption{eventtest.WithToken(s.app.ApplicationToken())}},
 		{event.OnAppInstall, event.AppInstall{Version: "1"}, []eventtest.RequestOption{
 			member, eventtest.WithToken("11111111111111111111111111111111"), eventtest.WithUser(1, "forged-access-token"),
@@ -315,7 +319,8 @@ func (s *stage) offline(ctx context.Context) (string, error) {
 	if reserved != 3 || handled.Load() != deals || left != 0 {
 		return "", fmt.Errorf("%d reserved by the crashed process, %d of %d handled, %d left", reserved, handled.Load(), deals, left)
 	}
-	return fmt.Sprintf("%d records, %d of them reserved by a process that crashed: %d handled, %d left", deals, reserved, handled.Load(), left), nil
+	return fmt.Sprintf("%d records, %d of them reserved by a process that crashed: %d handled, %d left", deals, reserved, handled.Load(),
+		left), nil
 }
 
 // shutdown: all acknowledged events were processed.

@@ -97,7 +97,8 @@ func (a *app) bindAll(ctx context.Context) {
 		return
 	}
 	if !slices.ContainsFunc(a.cfg.events, func(name string) bool { return strings.EqualFold(name, event.OnAppUninstall.Name()) }) {
-		a.cfg.logger.LogAttrs(ctx, slog.LevelInfo, "EVENTS lacks ONAPPUNINSTALL: the receiver does not notice when a portal removes the application")
+		a.cfg.logger.LogAttrs(ctx, slog.LevelInfo,
+			"EVENTS lacks ONAPPUNINSTALL: the receiver does not notice when a portal removes the application")
 	}
 	for key, err := range oauth.Keys(ctx, a.access.Store, a.access.Tokens.ClientID()) {
 		if ctx.Err() != nil {

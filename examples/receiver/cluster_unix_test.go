@@ -72,7 +72,8 @@ func work(file string) error {
 		return err
 	}
 	defer stored.close()
-	opts := append(stored.options(), webhook.WithWorkers(cfg.workers), webhook.WithPortalWorkers(cfg.workers), webhook.WithLogger(cfg.logger))
+	opts := append(stored.options(), webhook.WithWorkers(cfg.workers), webhook.WithPortalWorkers(cfg.workers),
+		webhook.WithLogger(cfg.logger))
 	if ttl, err := time.ParseDuration(os.Getenv(workerTTL)); err == nil {
 		opts = append(opts, webhook.WithLeaseTTL(ttl))
 	}
@@ -386,13 +387,15 @@ func (f *field) report() (r report) {
 			// A change whose sender gave up may be stored behind later ones.
 			if !first[s.version] && s.version < newest && slices.Contains(f.acked[object], s.version) {
 				r.outOfOrder++
-				r.wrong = append(r.wrong, fmt.Sprintf("%s began %s version %d after %d at %d", s.replica, object, s.version, newest, s.begin))
+				r.wrong = append(r.wrong,
+					fmt.Sprintf("%s began %s version %d after %d at %d", s.replica, object, s.version, newest, s.begin))
 			}
 			first[s.version] = true
 			newest = max(newest, s.version)
 			if slices.ContainsFunc(of[i+1:], func(later *span) bool { return s.end > later.begin }) {
 				r.overlapping++
-				r.wrong = append(r.wrong, fmt.Sprintf("%s ended %s version %d at %d, %v after it began", s.replica, object, s.version, s.end, time.Duration(s.end-s.begin)))
+				r.wrong = append(r.wrong, fmt.Sprintf("%s ended %s version %d at %d, %v after it began", s.replica, object, s.version,
+					s.end, time.Duration(s.end-s.begin)))
 			}
 		}
 	}

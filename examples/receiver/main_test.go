@@ -169,7 +169,8 @@ func TestTokensOfSeveralPortals(t *testing.T) {
 		"the application's at another portal":    {string(app.ApplicationToken()), a, 403},
 		"a token that nobody has":                {tokenA + "x", a, 403},
 	} {
-		got := p.post(t, event.OnCrmDealUpdate, event.CRMEntity{ID: 1}, eventtest.WithToken(event.Secret(tc.token)), eventtest.WithMember(tc.member))
+		got := p.post(t, event.OnCrmDealUpdate, event.CRMEntity{ID: 1}, eventtest.WithToken(event.Secret(tc.token)),
+			eventtest.WithMember(tc.member))
 		require.Equal(t, tc.status, got, name)
 	}
 	p.Stop(t)
@@ -185,7 +186,8 @@ func TestTokensOfSeveralPortals(t *testing.T) {
 		token, member string
 		status        int
 	}{{tokenA, a, 200}, {tokenA, b, 403}, {plain, b, 200}, {plain, a, 403}} {
-		got := p.post(t, event.OnCrmDealUpdate, event.CRMEntity{ID: 1}, eventtest.WithToken(event.Secret(tc.token)), eventtest.WithMember(tc.member))
+		got := p.post(t, event.OnCrmDealUpdate, event.CRMEntity{ID: 1}, eventtest.WithToken(event.Secret(tc.token)),
+			eventtest.WithMember(tc.member))
 		require.Equal(t, tc.status, got, "%+v", tc)
 	}
 	p.Stop(t)
@@ -234,11 +236,17 @@ func TestApplication(t *testing.T) {
 	require.Equal(t, portal.MemberID(), deal["member_id"])
 
 	for name, opts := range map[string][]eventtest.RequestOption{
-		"wrong token":     {eventtest.WithMember(portal.MemberID()), eventtest.WithToken("0123456789abcdef0123456789abcdef")},
-		"foreign portal":  {eventtest.WithMember("ffffffffffffffffffffffffffffffff"), eventtest.WithToken(app.ApplicationToken())},
-		"no portal":       {eventtest.WithMember(""), eventtest.WithToken(app.ApplicationToken())},
-		"hostile install": {eventtest.WithMember(portal.MemberID()), eventtest.WithUser(1, "forged"), eventtest.WithRefreshToken("forged"), eventtest.WithToken("x"), eventtest.WithEndpoints("https://evil.example/rest/", "https://evil.example/rest/")},
-		"false install":   {eventtest.WithMember(portal.MemberID()), eventtest.WithUser(1, "forged"), eventtest.WithRefreshToken("forged"), eventtest.WithToken("x"), eventtest.WithEndpoints(portal.ClientEndpoint(), portal.ServerEndpoint())},
+		"wrong token":    {eventtest.WithMember(portal.MemberID()), eventtest.WithToken("0123456789abcdef0123456789abcdef")},
+		"foreign portal": {eventtest.WithMember("ffffffffffffffffffffffffffffffff"), eventtest.WithToken(app.ApplicationToken())},
+		"no portal":      {eventtest.WithMember(""), eventtest.WithToken(app.ApplicationToken())},
+		"hostile install": {
+			eventtest.WithMember(portal.MemberID()), eventtest.WithUser(1, "forged"), eventtest.WithRefreshToken("forged"),
+			eventtest.WithToken("x"), eventtest.WithEndpoints("https://evil.example/rest/", "https://evil.example/rest/"),
+		},
+		"false install": {
+			eventtest.WithMember(portal.MemberID()), eventtest.WithUser(1, "forged"), eventtest.WithRefreshToken("forged"),
+			eventtest.WithToken("x"), eventtest.WithEndpoints(portal.ClientEndpoint(), portal.ServerEndpoint()),
+		},
 	} {
 		e := eventtest.Event(event.OnCrmDealAdd)
 		if strings.Contains(name, "install") {
@@ -374,8 +382,12 @@ func TestUsage(t *testing.T) {
 		"no database for the queue": {token.With("QUEUE_URL", "postgres://user:top-secret@127.0.0.1:1/x"), nil, 1},
 		"keeping in memory":         {token.With("KEEP", "1h"), nil, 2},
 		"a key that is short":       {token.With("B24_KEY", "top-secret"), nil, 2},
-		"installations elsewhere":   {token.With("B24_CLIENT_ID", "a", "B24_CLIENT_SECRET", "top-secret", "STORE_URL", "redis://a"), nil, 2},
-		"no database for them":      {token.With("B24_CLIENT_ID", "a", "B24_CLIENT_SECRET", "x", "STORE_URL", "mysql://user:top-secret@127.0.0.1:1/x"), nil, 1},
+		"installations elsewhere": {
+			token.With("B24_CLIENT_ID", "a", "B24_CLIENT_SECRET", "top-secret", "STORE_URL", "redis://a"), nil,
+			2,
+		},
+		"no database for them": {token.With("B24_CLIENT_ID", "a", "B24_CLIENT_SECRET", "x", "STORE_URL",
+			"mysql://user:top-secret@127.0.0.1:1/x"), nil, 1},
 		"parked in memory":          {token, []string{"parked"}, 2},
 		"parked, an unknown action": {token.With("QUEUE", "durable"), []string{"parked", "forget", "1"}, 2},
 		"parked, no ID":             {token.With("QUEUE", "durable"), []string{"parked", "replay"}, 2},
@@ -390,12 +402,18 @@ func TestUsage(t *testing.T) {
 		"argument":                  {token, []string{"x"}, 2},
 		"address taken":             {token, []string{"-listen=" + taken.Addr().String()}, 1},
 		"address that is none":      {token, []string{"-listen=nowhere"}, 1},
-		"public URL without dot":    {token.With("B24_CLIENT_ID", "a", "B24_CLIENT_SECRET", "top-secret", "PUBLIC_URL", "https://localhost/x"), nil, 1},
-		"event that has no queue":   {token.With("B24_CLIENT_ID", "a", "B24_CLIENT_SECRET", "top-secret", "PUBLIC_URL", "https://a.example/x", "EVENTS", "ONIMBOTV2MESSAGEADD"), nil, 1},
-		"no event":                  {token.With("B24_CLIENT_ID", "a", "B24_CLIENT_SECRET", "top-secret", "PUBLIC_URL", "https://a.example/x", "EVENTS", ","), nil, 2},
-		"public URL in clear":       {token.With("B24_CLIENT_ID", "a", "B24_CLIENT_SECRET", "top-secret", "PUBLIC_URL", "http://a.example/x"), nil, 1},
-		"public URL's fragment":     {token.With("B24_CLIENT_ID", "a", "B24_CLIENT_SECRET", "top-secret", "PUBLIC_URL", "https://a.example/#x"), nil, 1},
-		"the platform's binding":    {token.With("B24_CLIENT_ID", "a", "B24_CLIENT_SECRET", "top-secret", "PUBLIC_URL", "https://a.example/x", "EVENTS", "ONAPPUSERREADY"), nil, 1},
+		"public URL without dot": {token.With("B24_CLIENT_ID", "a", "B24_CLIENT_SECRET", "top-secret", "PUBLIC_URL",
+			"https://localhost/x"), nil, 1},
+		"event that has no queue": {token.With("B24_CLIENT_ID", "a", "B24_CLIENT_SECRET", "top-secret", "PUBLIC_URL",
+			"https://a.example/x", "EVENTS", "ONIMBOTV2MESSAGEADD"), nil, 1},
+		"no event": {token.With("B24_CLIENT_ID", "a", "B24_CLIENT_SECRET", "top-secret", "PUBLIC_URL",
+			"https://a.example/x", "EVENTS", ","), nil, 2},
+		"public URL in clear": {token.With("B24_CLIENT_ID", "a", "B24_CLIENT_SECRET", "top-secret", "PUBLIC_URL",
+			"http://a.example/x"), nil, 1},
+		"public URL's fragment": {token.With("B24_CLIENT_ID", "a", "B24_CLIENT_SECRET", "top-secret", "PUBLIC_URL",
+			"https://a.example/#x"), nil, 1},
+		"the platform's binding": {token.With("B24_CLIENT_ID", "a", "B24_CLIENT_SECRET", "top-secret", "PUBLIC_URL",
+			"https://a.example/x", "EVENTS", "ONAPPUSERREADY"), nil, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

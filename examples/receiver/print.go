@@ -195,7 +195,8 @@ func (p *printer) lose(ctx context.Context, err error) error {
 	p.mu.Lock()
 	p.state, p.err = outputLost, err
 	p.mu.Unlock()
-	p.log.LogAttrs(ctx, slog.LevelError, "stdout is gone: events are refused with 503, and the receiver stops", slog.String("error", err.Error()))
+	p.log.LogAttrs(ctx, slog.LevelError, "stdout is gone: events are refused with 503, and the receiver stops",
+		slog.String("error", err.Error()))
 	p.abort(err)
 	return p.giveUp(ctx, err)
 }

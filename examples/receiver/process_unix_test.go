@@ -196,7 +196,8 @@ func TestHead(t *testing.T) {
 	require.Positive(t, e.NotPrinted)
 	require.Equal(t, 12, e.Printed+e.NotPrinted)
 	require.Len(t, p.complaints(), 1)
-	require.Regexp(t, `^receiver: \d+ accepted events? (was|were) not printed: writing to stdout: write /dev/stdout: broken pipe$`, p.complaints()[0])
+	require.Regexp(t, `^receiver: \d+ accepted events? (was|were) not printed: writing to stdout: write /dev/stdout: broken pipe$`,
+		p.complaints()[0])
 	require.Equal(t, 1, strings.Count(p.Stderr.String(), "stdout is gone"))
 }
 
@@ -260,7 +261,8 @@ func TestFullDisk(t *testing.T) {
 	p.Signal(t, syscall.SIGTERM, syscall.SIGINT)
 	require.Equal(t, 1, p.Wait(t), p.Stderr)
 	require.Equal(t, end{1, 0, 1}, p.end(t))
-	require.Equal(t, []string{"receiver: 1 accepted event was not printed: writing to stdout: write /dev/stdout: no space left on device"}, p.complaints())
+	require.Equal(t, []string{"receiver: 1 accepted event was not printed: writing to stdout: write /dev/stdout: no space left on device"},
+		p.complaints())
 	require.Equal(t, 1, strings.Count(p.Stderr.String(), "stdout cannot be written"), "it is logged once")
 }
 

@@ -168,7 +168,8 @@ func TestReplicas(t *testing.T) {
 				server, partitions = "127.0.0.1:4222", 32
 			}
 			start := func(i int, life string) {
-				r.all[i] = r.start(workerReplica, "r"+strconv.Itoa(i)+life, "QUEUE_URL", strings.Replace(e.env["QUEUE_URL"], server, r.ways[i].address, 1))
+				r.all[i] = r.start(workerReplica, "r"+strconv.Itoa(i)+life, "QUEUE_URL",
+					strings.Replace(e.env["QUEUE_URL"], server, r.ways[i].address, 1))
 				r.usable[i].Store(true)
 			}
 			for i := range r.all {

@@ -17,7 +17,8 @@ const (
 func lockedByte() *windows.Overlapped { return &windows.Overlapped{OffsetHigh: lockOffsetHigh} }
 
 func try(f *os.File) (bool, error) {
-	err := windows.LockFileEx(windows.Handle(f.Fd()), windows.LOCKFILE_EXCLUSIVE_LOCK|windows.LOCKFILE_FAIL_IMMEDIATELY, 0, lockBytes, 0, lockedByte())
+	err := windows.LockFileEx(windows.Handle(f.Fd()), windows.LOCKFILE_EXCLUSIVE_LOCK|windows.LOCKFILE_FAIL_IMMEDIATELY, 0, lockBytes, 0,
+		lockedByte())
 	switch {
 	case err == nil:
 		return true, nil

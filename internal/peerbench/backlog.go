@@ -89,7 +89,8 @@ func measureBacklog(ctx context.Context, s settings, queue string, v webhook.Ver
 	if err := hook.Idle(ctx); err != nil {
 		return "", err
 	}
-	line = fmt.Sprintf("| %s | %s | %s | %s | %d calls | %d |\n", queue, rounded(float64(stored)), rounded(float64(first.Load())), rounded(float64(drained)),
+	line = fmt.Sprintf("| %s | %s | %s | %s | %d calls | %d |\n", queue, rounded(float64(stored)), rounded(float64(first.Load())),
+		rounded(float64(drained)),
 		handled.Load()-calls, hook.Stats().Store.Commits-before)
 	return line, hook.Shutdown(ctx)
 }

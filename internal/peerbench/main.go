@@ -62,7 +62,8 @@ func main() {
 	flag.StringVar(&s.postgres, "postgres", "postgres://postgres@127.0.0.1:5432/test?sslmode=disable", "server for the queue postgres")
 	flag.StringVar(&s.nats, "nats", "nats://127.0.0.1:4222", "server for the queue nats")
 	flag.DurationVar(&s.syncDelay, "syncdelay", 0, "added to each commit of a store, for a disk whose syncs take longer")
-	flag.IntVar(&s.backlog, "backlog", 0, "measure how the stores recover a backlog of this many deliveries, and the cost of a storm of 1,000 changes of one object")
+	flag.IntVar(&s.backlog, "backlog", 0,
+		"measure how the stores recover a backlog of this many deliveries, and the cost of a storm of 1,000 changes of one object")
 	serve := flag.Bool("serve", true, "measure serving")
 	profile := flag.String("cpuprofile", "", "write a CPU profile to this file; the label peer tells the servers apart")
 	flag.Parse()
@@ -117,7 +118,8 @@ func run(ctx context.Context, w io.Writer, s settings) error {
 
 // printTables prints a table of the results for each payload that the settings select.
 func printTables[R any](
-	ctx context.Context, w io.Writer, s settings, measure func(context.Context, settings, payload) ([]R, error), table func(payload, []R) string,
+	ctx context.Context, w io.Writer, s settings,
+	measure func(context.Context, settings, payload) ([]R, error), table func(payload, []R) string,
 ) error {
 	all, err := payloads()
 	if err != nil {

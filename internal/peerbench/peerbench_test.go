@@ -12,7 +12,10 @@ import (
 func TestRun(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
-	s := settings{rounds: 2, duration: 20 * time.Millisecond, connections: 8, parse: true, serve: true, queues: []string{"memory", "sqlite"}, dir: t.TempDir()}
+	s := settings{
+		rounds: 2, duration: 20 * time.Millisecond, connections: 8, parse: true, serve: true,
+		queues: []string{"memory", "sqlite"}, dir: t.TempDir(),
+	}
 	require.NoError(t, run(t.Context(), &out, s))
 	for _, want := range []string{"parse: deal update, 588 bytes", "serve: bot message", "event.Parse, typed payload", "webhook.Handler, memory", "webhook.Handler, sqlite"} {
 		require.Contains(t, out.String(), want)

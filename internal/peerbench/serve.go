@@ -27,7 +27,10 @@ type portal struct{ member, token string }
 func portals() []portal {
 	all := make([]portal, storedPortals)
 	for i := range all {
-		all[i] = portal{member: fmt.Sprintf("%032x", uint64(i+1)*0x9e3779b97f4a7c15), token: fmt.Sprintf("%032x", uint64(i+1)*0xc2b2ae3d27d4eb4f)}
+		all[i] = portal{
+			member: fmt.Sprintf("%032x", uint64(i+1)*0x9e3779b97f4a7c15),
+			token:  fmt.Sprintf("%032x", uint64(i+1)*0xc2b2ae3d27d4eb4f),
+		}
 	}
 	return all
 }

@@ -43,7 +43,8 @@ func parsingTable(p payload, results []parsing) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n| parse: %s, %d bytes | µs | ratio | allocations | bytes |\n|---|---|---|---|---|\n", p.title, len(p.body))
 	for _, r := range results {
-		fmt.Fprintf(&b, "| %s | %.2f | %.2f | %.0f | %.0f |\n", r.name, median(r.costs, (*cost).ns)/1000, ratio(r.costs, results[0].costs, (*cost).ns),
+		fmt.Fprintf(&b, "| %s | %.2f | %.2f | %.0f | %.0f |\n", r.name, median(r.costs, (*cost).ns)/1000,
+			ratio(r.costs, results[0].costs, (*cost).ns),
 			median(r.costs, (*cost).allocations), median(r.costs, (*cost).allocated))
 	}
 	return b.String()
@@ -51,8 +52,9 @@ func parsingTable(p payload, results []parsing) string {
 
 func servingTable(p payload, results []serving) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "\n| serve: %s, %d bytes | requests/s | ratio | p50 | p99 | ratio of p99 | CPU a request | ratio | deliveries a commit |\n"+
-		"|---|---|---|---|---|---|---|---|---|\n",
+	fmt.Fprintf(&b,
+		"\n| serve: %s, %d bytes | requests/s | ratio | p50 | p99 | ratio of p99 | CPU a request | ratio | deliveries a commit |\n"+
+			"|---|---|---|---|---|---|---|---|---|\n",
 		p.title, len(p.body))
 	rate := func(l load) float64 { return l.rate }
 	p50 := func(l load) float64 { return float64(l.p50) }

@@ -64,7 +64,10 @@ func storeAndSettle(b *testing.B, s *natsstore.Store) {
 	for b.Loop() {
 		add := make([]*webhook.Record, group)
 		for i := range add {
-			add[i] = &webhook.Record{Name: "ONCRMDEALUPDATE", MemberID: "a223c6b3710f85df22e9377d6c4f7553", Received: time.Now(), Data: body}
+			add[i] = &webhook.Record{
+				Name: "ONCRMDEALUPDATE", MemberID: "a223c6b3710f85df22e9377d6c4f7553", Received: time.Now(),
+				Data: body,
+			}
 		}
 		done := marks(2 * group)
 		require.NoError(b, s.Commit(ctx, add, done))

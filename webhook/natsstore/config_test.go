@@ -79,9 +79,15 @@ func TestExistingStream(t *testing.T) {
 				{"memory", "", func(c *jetstream.StreamConfig) { c.Storage = jetstream.MemoryStorage }, "storage"},
 				{"leases in memory", "-leases", func(c *jetstream.StreamConfig) { c.Storage = jetstream.MemoryStorage }, "storage"},
 				{"max age", "", func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour; c.Duplicates = time.Minute }, "max_age"},
-				{"max age of marks", "-marks", func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour; c.Duplicates = time.Minute }, "max_age"},
+				{
+					"max age of marks", "-marks", func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour; c.Duplicates = time.Minute },
+					"max_age",
+				},
 				{"other subjects", "", func(c *jetstream.StreamConfig) { c.Subjects = []string{c.Name + ".other"} }, "subjects"},
-				{"more subjects", "-marks", func(c *jetstream.StreamConfig) { c.Subjects = append(c.Subjects, c.Name+".other") }, "subjects"},
+				{
+					"more subjects", "-marks", func(c *jetstream.StreamConfig) { c.Subjects = append(c.Subjects, c.Name+".other") },
+					"subjects",
+				},
 				{"no acknowledgements", "", func(c *jetstream.StreamConfig) { c.NoAck = true }, "no_ack"},
 				{"no deletes", "", func(c *jetstream.StreamConfig) { c.DenyDelete = true }, "deny_delete"},
 				{"few consumers", "", func(c *jetstream.StreamConfig) { c.MaxConsumers = 2 }, "max_consumers"},
@@ -91,7 +97,10 @@ func TestExistingStream(t *testing.T) {
 				{"short memory for IDs", "", func(c *jetstream.StreamConfig) { c.Duplicates = time.Second }, "duplicate_window"},
 				{"more room", "", func(c *jetstream.StreamConfig) { c.MaxMsgs = 5 }, ""},
 				{"kept for less", "-done", func(c *jetstream.StreamConfig) { c.MaxAge = 5 * time.Minute }, ""},
-				{"kept and discard old", "-done", func(c *jetstream.StreamConfig) { c.Discard = jetstream.DiscardOld; c.MaxBytes = 1 << 30 }, ""},
+				{
+					"kept and discard old", "-done",
+					func(c *jetstream.StreamConfig) { c.Discard = jetstream.DiscardOld; c.MaxBytes = 1 << 30 }, "",
+				},
 				{"large messages refused", "", func(c *jetstream.StreamConfig) { c.MaxMsgSize = 8 << 10 }, ""},
 			} {
 				t.Run(c.name, func(t *testing.T) {

@@ -89,7 +89,8 @@ func TestCountersWithoutRecord(t *testing.T) {
 			for i, r := range list {
 				require.Equal(t, 31+i, r.Attempts)
 			}
-			require.Eventually(t, func() bool { return space.count(t, "-marks") == 10 }, patience, pace, "counters of settled records are deleted")
+			require.Eventually(t, func() bool { return space.count(t, "-marks") == 10 }, patience, pace,
+				"counters of settled records are deleted")
 			commit(t, third, nil, marks(webhook.StateDone, list...)...)
 			require.Zero(t, space.count(t, "-marks"), "a process that knows the counters deletes them with the record")
 			late := counted[35]
@@ -175,7 +176,8 @@ func TestStreamDeleted(t *testing.T) {
 			commit(t, store, more, marks(webhook.StateDone, old...)...)
 			require.Equal(t, ids(more), ids(f.take(1)))
 			f.stop()
-			require.Equal(t, ids(append(slices.Clone(fresh), more...)), ids(pending(t, store, 0)), "marks of old records settle no new ones")
+			require.Equal(t, ids(append(slices.Clone(fresh), more...)), ids(pending(t, store, 0)),
+				"marks of old records settle no new ones")
 
 			// Made again by hand, with something that the store must not use.
 			f = startFeed(t, store, 0)
@@ -301,7 +303,10 @@ func TestStrangers(t *testing.T) {
 			js := space.js()
 			for _, m := range []*nats.Msg{
 				{Subject: space.name + ".in.4.0", Data: []byte("plain")},
-				{Subject: space.name + ".in.4.0", Header: nats.Header{"Nats-Msg-Id": {"has spaces and is longer than an ID"}}, Data: []byte("odd")},
+				{
+					Subject: space.name + ".in.4.0", Header: nats.Header{"Nats-Msg-Id": {"has spaces and is longer than an ID"}},
+					Data: []byte("odd"),
+				},
 				{Subject: space.name + ".in.4.0", Header: nats.Header{"B24-Event": {"%zz"}, "B24-Received": {"never"}}},
 				{Subject: space.name + ".in.4.7", Data: []byte("a partition that is none")},
 				{Subject: space.name + ".mark.0.no-id", Data: []byte("no JSON")},
@@ -373,7 +378,8 @@ func TestPartitionsDoNotWait(t *testing.T) {
 			large := make([]byte, 300<<10)
 			for part := range 4 {
 				for range 12 {
-					commit(t, store, []*webhook.Record{{Part: part, Data: large, Received: time.Now()}, {Part: part, Data: large, Received: time.Now()}})
+					commit(t, store,
+						[]*webhook.Record{{Part: part, Data: large, Received: time.Now()}, {Part: part, Data: large, Received: time.Now()}})
 				}
 			}
 			blocked := startFeed(t, store, 0) // nobody takes its records

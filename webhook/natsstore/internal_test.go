@@ -56,7 +56,10 @@ func TestHeaders(t *testing.T) {
 	} {
 		name := text[:min(len(text), 128)]
 		r := &webhook.Record{Part: 2, Name: name, MemberID: name, Received: time.UnixMicro(1700000000123456).UTC()}
-		mark := webhook.Mark{State: webhook.StateParked, Attempts: 3, Interrupted: 2, Due: time.UnixMicro(1800000000123456).UTC(), Err: text}
+		mark := webhook.Mark{
+			State: webhook.StateParked, Attempts: 3, Interrupted: 2, Due: time.UnixMicro(1800000000123456).UTC(),
+			Err: text,
+		}
 		pending := passed(t, recordHeader(r, "UID"))
 		archived := passed(t, archiveHeader(pending, mark))
 		m := message{header: archived, data: []byte("data"), seq: 5, time: time.Unix(1, 1500)}
@@ -128,7 +131,12 @@ func TestOrderOfAcknowledgements(t *testing.T) {
 		{"some were there", []int{0, 0, 0}, []reply{{Seq: 5, Duplicate: true}, {Seq: 6, Duplicate: true}, {Seq: 9}}, "", false},
 		{"the first was lost", []int{0, 0, 0}, []reply{{Seq: 9}, {Seq: 6, Duplicate: true}, {Seq: 10}}, "not stored in their order", false},
 		{"full", []int{0, 0}, []reply{{Seq: 9}, {Error: full}}, "maximum messages", true},
-		{"full, and another error", []int{0, 0}, []reply{{Error: full}, {Error: &apiError{ErrCode: codeStoreFailed, Description: "disk failure"}}}, "disk failure", false},
+		{
+			"full, and another error",
+			[]int{0, 0},
+			[]reply{{Error: full}, {Error: &apiError{ErrCode: codeStoreFailed, Description: "disk failure"}}},
+			"disk failure", false,
+		},
 		{"another stream", []int{0}, []reply{{Stream: "OTHER", Seq: 5}}, "not JetStream's", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -118,7 +118,8 @@ func checkTables(ctx context.Context, conn *pgx.Conn, cfg *config, partitions in
 		return fmt.Errorf("%w: the sequence %s.commits must have INCREMENT 1, CACHE 1 and NO CYCLE: the order of records follows from it",
 			ErrSchema, cfg.schema)
 	case commits.persistence != "p" || !commits.usable:
-		return fmt.Errorf("%w: the sequence %s.commits must be LOGGED, and this role must have SELECT and USAGE on it", ErrSchema, cfg.schema)
+		return fmt.Errorf("%w: the sequence %s.commits must be LOGGED, and this role must have SELECT and USAGE on it", ErrSchema,
+			cfg.schema)
 	case partitions < 2 || partitions > webhook.MaxPartitions:
 		return fmt.Errorf("%w: the table %s.store says that there are %d partitions", ErrSchema, cfg.schema, partitions)
 	}
@@ -150,7 +151,8 @@ func checkTable(cfg *config, name string, r relation, columns, primary string) e
 	case r.columns == "":
 		return fmt.Errorf("%w: there is no table %s", ErrSchema, name)
 	case r.persistence != "p":
-		return fmt.Errorf("%w: the table %s is unlogged, so PostgreSQL empties it after a crash; use ALTER TABLE … SET LOGGED", ErrSchema, name)
+		return fmt.Errorf("%w: the table %s is unlogged, so PostgreSQL empties it after a crash; use ALTER TABLE … SET LOGGED", ErrSchema,
+			name)
 	case r.primary != primary:
 		return fmt.Errorf("%w: the table %s lacks its %s", ErrSchema, name, primary)
 	case !r.usable:

@@ -86,7 +86,8 @@ func TestFeedSweeps(t *testing.T) {
 		f.next(1)
 		return s.Low(0) > pgstore.Number(first.ID)+10
 	})
-	k.exec(`INSERT INTO {s}.pending (part, id, tag, name, member_id, received, data) VALUES (0, $1, 1, 'ONX', 'm', now(), 'by hand')`, pgstore.Number(first.ID)+5)
+	k.exec(`INSERT INTO {s}.pending (part, id, tag, name, member_id, received, data) VALUES (0, $1, 1, 'ONX', 'm', now(), 'by hand')`,
+		pgstore.Number(first.ID)+5)
 	eventually(t, "the feed yields it", func() bool {
 		store(t, s, record(0, "x"))
 		return f.texts(1)[0] == "by hand"

@@ -31,7 +31,8 @@ func (l ledger) writeChange(ctx context.Context, d *event.Delivery) error {
 	if err != nil {
 		return err
 	}
-	_, err = tx.Exec(ctx, l.sql(`INSERT INTO {s}.ledger (what, deal, change) VALUES ('change', $1, $2)`), d.MemberID()+" "+d.Entity().ID, d.Time.Unix())
+	_, err = tx.Exec(ctx, l.sql(`INSERT INTO {s}.ledger (what, deal, change) VALUES ('change', $1, $2)`), d.MemberID()+" "+d.Entity().ID,
+		d.Time.Unix())
 	return err
 }
 

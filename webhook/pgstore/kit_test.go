@@ -140,7 +140,8 @@ func (k *kit) openWith(pool *pgxpool.Pool, opts ...pgstore.Option) *pgstore.Stor
 }
 
 func (k *kit) try(pool *pgxpool.Pool, opts ...pgstore.Option) (*pgstore.Store, error) {
-	opts = append([]pgstore.Option{pgstore.WithSchema(k.schema), pgstore.WithLogger(slog.New(slog.NewTextHandler(k.Output(), nil)))}, opts...)
+	opts = append([]pgstore.Option{pgstore.WithSchema(k.schema), pgstore.WithLogger(slog.New(slog.NewTextHandler(k.Output(), nil)))},
+		opts...)
 	return pgstore.New(k.Context(), pool, opts...)
 }
 

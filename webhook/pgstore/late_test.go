@@ -158,7 +158,10 @@ func TestOrderOfReplicas(t *testing.T) {
 	w := newWitness(t)
 	var all []*replica
 	for i := range replicas {
-		r := &replica{witness: w, store: k.open(pgstore.WithPartitions(parts)), name: fmt.Sprint("replica ", i), marks: make(chan webhook.Mark, replicas*commits*group)}
+		r := &replica{
+			witness: w, store: k.open(pgstore.WithPartitions(parts)), name: fmt.Sprint("replica ", i),
+			marks: make(chan webhook.Mark, replicas*commits*group),
+		}
 		for part := i; part < parts; part += replicas {
 			r.follow(part)
 		}

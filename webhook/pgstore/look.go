@@ -42,7 +42,8 @@ func (p *poller) look(ctx context.Context, conn *pgx.Conn, feeds []*feed) (found
 	}
 	if newest < p.newest {
 		p.restart()
-		p.s.cfg.logger.LogAttrs(ctx, slog.LevelWarn, "pgstore: the database has lost its newest commits, as after a failover to a standby that lagged behind",
+		p.s.cfg.logger.LogAttrs(ctx, slog.LevelWarn,
+			"pgstore: the database has lost its newest commits, as after a failover to a standby that lagged behind",
 			p.s.attrs(nil)...)
 		return 0, nil
 	}

@@ -215,8 +215,9 @@ func (p *poller) observe(ctx context.Context, open map[string]bool, now time.Tim
 		if len(p.open) > 0 {
 			if limit := p.s.cfg.pace.open; now.Sub(p.since) > limit && now.Sub(p.warned) > limit {
 				p.warned = now
-				p.s.cfg.logger.LogAttrs(ctx, slog.LevelWarn, "pgstore: transactions that changed the table of pending records have been open "+
-					"for more than a minute; looks for records take longer until they end", p.s.attrs(nil, slog.Int(KeyTransactions, len(p.open)))...)
+				p.s.cfg.logger.LogAttrs(ctx, slog.LevelWarn, "pgstore: transactions that changed the table of pending records "+
+					"have been open for more than a minute; looks for records take longer until they end",
+					p.s.attrs(nil, slog.Int(KeyTransactions, len(p.open)))...)
 			}
 			return
 		}

@@ -139,7 +139,10 @@ func (s *server) start() {
 // tryStart reports whether the server answers; if not, it has ended.
 func (s *server) tryStart(end time.Time) bool {
 	s.Helper()
-	args := []string{"-D", s.dir, "-p", s.port, "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "max_connections=60"}
+	args := []string{
+		"-D", s.dir, "-p", s.port, "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c",
+		"max_connections=60",
+	}
 	for _, setting := range s.settings {
 		args = append(args, "-c", setting)
 	}

@@ -70,7 +70,8 @@ func TestKeep(t *testing.T) {
 	require.Len(t, kept, 2400)
 	k.exec(`UPDATE {s}.archive SET settled = settled - interval '59 minutes' WHERE id <= $1`, pgstore.Number(all[9].ID))
 	k.exec(`UPDATE {s}.archive SET settled = settled - interval '61 minutes' WHERE id > $1`, pgstore.Number(all[9].ID))
-	eventually(t, "what is too old is deleted", func() bool { return k.number(`SELECT count(*) FROM {s}.archive WHERE state = 'done'`) == 10 })
+	eventually(t, "what is too old is deleted",
+		func() bool { return k.number(`SELECT count(*) FROM {s}.archive WHERE state = 'done'`) == 10 })
 	depth, err := s.Depth(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, int64(10), depth.Kept)

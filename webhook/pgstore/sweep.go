@@ -34,7 +34,8 @@ func (p *poller) sweep(ctx context.Context, conn *pgx.Conn, f *feed) error {
 	}
 	if p.s.compare(f, there, from, to) {
 		p.restart()
-		p.s.cfg.logger.LogAttrs(ctx, slog.LevelWarn, "pgstore: found records with old IDs, as after a failover, or because somebody inserted them",
+		p.s.cfg.logger.LogAttrs(ctx, slog.LevelWarn,
+			"pgstore: found records with old IDs, as after a failover, or because somebody inserted them",
 			p.s.attrs(nil, slog.Int(webhook.KeyPartition, f.part))...)
 	}
 	return nil

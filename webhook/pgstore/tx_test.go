@@ -192,7 +192,8 @@ func TestTx(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				_, err = tx.Exec(ctx, l.sql(`CREATE TABLE {s}.strict (n int UNIQUE DEFERRABLE INITIALLY DEFERRED); INSERT INTO {s}.strict VALUES (1), (1)`))
+				_, err = tx.Exec(ctx,
+					l.sql(`CREATE TABLE {s}.strict (n int UNIQUE DEFERRABLE INITIALLY DEFERRED); INSERT INTO {s}.strict VALUES (1), (1)`))
 				return err
 			},
 			check: func(t *testing.T, l ledger, err error) {
@@ -507,7 +508,8 @@ func TestTxIdle(t *testing.T) {
 		tx, err := pgstore.Tx(ctx)
 		require.NoError(t, err)
 		var ms int64
-		require.NoError(t, tx.QueryRow(ctx, `SELECT setting::bigint FROM pg_settings WHERE name = 'idle_in_transaction_session_timeout'`).Scan(&ms))
+		require.NoError(t,
+			tx.QueryRow(ctx, `SELECT setting::bigint FROM pg_settings WHERE name = 'idle_in_transaction_session_timeout'`).Scan(&ms))
 		require.GreaterOrEqual(t, time.Duration(ms)*time.Millisecond, c.from)
 		require.LessOrEqual(t, time.Duration(ms)*time.Millisecond, c.to)
 		require.ErrorIs(t, finish(errHandler), errHandler)

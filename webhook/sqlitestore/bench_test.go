@@ -57,7 +57,10 @@ func benchGroups(b *testing.B, group int, scattered bool, opts ...sqlitestore.Op
 	for n := 0; n < b.N; n += group {
 		add := make([]*webhook.Record, min(group, b.N-n))
 		for i := range add {
-			add[i] = &webhook.Record{Name: "ONCRMDEALUPDATE", MemberID: "a223c6b3710f85df22e9377d6c4f7553", Received: time.Now(), Data: data}
+			add[i] = &webhook.Record{
+				Name: "ONCRMDEALUPDATE", MemberID: "a223c6b3710f85df22e9377d6c4f7553", Received: time.Now(),
+				Data: data,
+			}
 		}
 		marks := left[:min(len(left), group)]
 		if scattered && len(left) < 8*group {

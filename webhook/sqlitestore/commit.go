@@ -187,7 +187,8 @@ func (w *writer) settle(ctx context.Context, marks settling, moved *changes) err
 		}
 	}
 	for _, m := range marks.parked {
-		n, err := w.c.change(ctx, sqlPark, int64(webhook.StateParked), w.now(), int64(m.mark.Attempts), int64(m.mark.Interrupted), m.mark.Err, m.id)
+		n, err := w.c.change(ctx, sqlPark, int64(webhook.StateParked), w.now(), int64(m.mark.Attempts), int64(m.mark.Interrupted),
+			m.mark.Err, m.id)
 		if err == nil && n > 0 {
 			_, err = w.c.exec(ctx, sqlDelete, m.id, m.id)
 		}

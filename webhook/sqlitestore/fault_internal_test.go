@@ -123,7 +123,8 @@ func TestDiskFullInMemory(t *testing.T) {
 		require.NotErrorIs(t, err, ErrDown)
 	}
 	d.fail(nil)
-	require.NoError(t, s.Commit(t.Context(), []*webhook.Record{record("fourth")}, []webhook.Mark{{ID: add[0].ID, State: webhook.StateDone}}))
+	require.NoError(t,
+		s.Commit(t.Context(), []*webhook.Record{record("fourth")}, []webhook.Mark{{ID: add[0].ID, State: webhook.StateDone}}))
 	require.Equal(t, []string{"second", "fourth"}, feedN(t, s, 2))
 	depth, err := s.Depth(t.Context())
 	require.NoError(t, err)

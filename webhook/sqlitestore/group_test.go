@@ -28,7 +28,8 @@ func TestHandlerGroups(t *testing.T) {
 	for i := range connections {
 		all.Go(func() {
 			for range each {
-				r, err := eventtest.NewRequest(t.Context(), event.OnCrmDealUpdate, event.CRMEntity{ID: int64(i + 1)}, eventtest.WithToken(token))
+				r, err := eventtest.NewRequest(t.Context(), event.OnCrmDealUpdate, event.CRMEntity{ID: int64(i + 1)},
+					eventtest.WithToken(token))
 				if err != nil {
 					t.Error(err)
 					return

@@ -351,7 +351,8 @@ func TestKeepEnds(t *testing.T) {
 	s = open(t, path) // without the option nothing is deleted
 	depth, err := s.Depth(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, webhook.Depth{Pending: 8, Parked: 1, Kept: 1, OldestPending: depth.OldestPending, OldestParked: depth.OldestParked}, depth)
+	require.Equal(t, webhook.Depth{Pending: 8, Parked: 1, Kept: 1, OldestPending: depth.OldestPending, OldestParked: depth.OldestParked},
+		depth)
 }
 
 // TestLogIsWrittenBack checks that neither the log nor the file grows while the queue is short.

@@ -45,7 +45,8 @@ func TestReadme(t *testing.T) {
 		})
 		handler, store, err := newDurable(t.Context(), webhook.Tokens(token), mux, file)
 		require.NoError(t, err)
-		r, err := eventtest.NewRequest(t.Context(), event.OnCrmDealUpdate, event.CRMEntity{ID: int64(round + 1)}, eventtest.WithToken(token))
+		r, err := eventtest.NewRequest(t.Context(), event.OnCrmDealUpdate, event.CRMEntity{ID: int64(round + 1)},
+			eventtest.WithToken(token))
 		require.NoError(t, err)
 		w := httptest.NewRecorder()
 		handler.ServeHTTP(w, r)

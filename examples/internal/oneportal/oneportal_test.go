@@ -43,7 +43,10 @@ func TestSettings(t *testing.T) {
 		events   string
 		bindings []event.Binding
 	}{
-		"two":         {"ONCRMDEALADD, onTaskAdd", []event.Binding{{Event: "ONCRMDEALADD", Offline: true, Connector: "c"}, {Event: "ONTASKADD", Offline: true, Connector: "c"}}},
+		"two": {
+			"ONCRMDEALADD, onTaskAdd",
+			[]event.Binding{{Event: "ONCRMDEALADD", Offline: true, Connector: "c"}, {Event: "ONTASKADD", Offline: true, Connector: "c"}},
+		},
 		"none":        {" , ", nil},
 		"online only": {"ONCRMDEALADD,ONOFFLINEEVENT", nil},
 	} {
@@ -266,7 +269,8 @@ func TestNamesWhatFailed(t *testing.T) {
 		})
 	}
 	var stderr strings.Builder
-	require.Equal(t, 1, oneportal.Run(t.Context(), "p", program.Env{Stderr: &stderr}, func(context.Context) error { return syscall.EMFILE }))
+	require.Equal(t, 1,
+		oneportal.Run(t.Context(), "p", program.Env{Stderr: &stderr}, func(context.Context) error { return syscall.EMFILE }))
 	require.Contains(t, stderr.String(), "ulimit -n")
 }
 
@@ -277,12 +281,24 @@ func TestRun(t *testing.T) {
 		err           error
 		stderr        string
 	}{
-		"one signal":       {signals: 1},
-		"two signals":      {signals: 2, code: 1, stderr: "p: stopped at once; what was not finished stays in the portal's queue for the next start\n"},
-		"failure":          {err: errors.New("broken"), code: 1, stderr: "p: broken\n"},
-		"failure and cure": {err: fmt.Errorf("x: %w", oauth.ErrHostNotAllowed), code: 1, stderr: "; add the host to B24_OAUTH_HOSTS if it is yours\n"},
-		"void tokens":      {err: fmt.Errorf("x: %w", oauth.ErrReauthorize), code: 1, stderr: "; put a new pair of tokens into B24_ACCESS_TOKEN and B24_REFRESH_TOKEN and start again: they replace the void ones\n"},
-		"usage and cure":   {err: &program.UsageError{Err: oauth.ErrEndpoint}, code: 2, stderr: "; for a portal on this machine set B24_INSECURE_HTTP=1\n"},
+		"one signal": {signals: 1},
+		"two signals": {
+			signals: 2, code: 1,
+			stderr: "p: stopped at once; what was not finished stays in the portal's queue for the next start\n",
+		},
+		"failure": {err: errors.New("broken"), code: 1, stderr: "p: broken\n"},
+		"failure and cure": {
+			err: fmt.Errorf("x: %w", oauth.ErrHostNotAllowed), code: 1,
+			stderr: "; add the host to B24_OAUTH_HOSTS if it is yours\n",
+		},
+		"void tokens": {
+			err: fmt.Errorf("x: %w", oauth.ErrReauthorize), code: 1,
+			stderr: "; put a new pair of tokens into B24_ACCESS_TOKEN and B24_REFRESH_TOKEN and start again: they replace the void ones\n",
+		},
+		"usage and cure": {
+			err: &program.UsageError{Err: oauth.ErrEndpoint}, code: 2,
+			stderr: "; for a portal on this machine set B24_INSECURE_HTTP=1\n",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -230,6 +230,7 @@ func passes(err error) bool {
 		return !errors.As(err, new(*program.UsageError)) && !errors.Is(err, event.ErrMalformed)
 	default:
 		page := errors.Is(err, rest.ErrBadResponse) // the page of a proxy, or of a portal under maintenance
-		return errors.As(err, &refusal) && (refusal.Status >= http.StatusInternalServerError || (page && refusal.Status < http.StatusBadRequest))
+		return errors.As(err, &refusal) &&
+			(refusal.Status >= http.StatusInternalServerError || (page && refusal.Status < http.StatusBadRequest))
 	}
 }

@@ -90,7 +90,8 @@ func OpenOn(v Values, log *slog.Logger, client *http.Client, open OpenStore) (_ 
 			a.Close()
 		}
 	}()
-	a.Tokens, err = oauth.NewPortals(oauth.Config{ClientID: v["client-id"], ClientSecret: event.Secret(v["client-secret"])}, store, access...)
+	a.Tokens, err = oauth.NewPortals(oauth.Config{ClientID: v["client-id"], ClientSecret: event.Secret(v["client-secret"])}, store,
+		access...)
 	if err != nil {
 		return nil, &UsageError{err}
 	}

@@ -149,11 +149,17 @@ func TestTokens(t *testing.T) {
 		want []program.Token
 		says string
 	}{
-		"none":               {text: " , ", want: []program.Token{}},
-		"one":                {text: a, want: []program.Token{{Text: a}}},
-		"one of a portal":    {text: a + "@" + portal, want: []program.Token{{Text: a, MemberID: portal}}},
-		"of two portals":     {text: a + "@" + portal + ", " + b + "@" + other, want: []program.Token{{Text: a, MemberID: portal}, {Text: b, MemberID: other}}},
-		"rotation":           {text: a + "@" + portal + "," + b + "@" + portal, want: []program.Token{{Text: a, MemberID: portal}, {Text: b, MemberID: portal}}},
+		"none":            {text: " , ", want: []program.Token{}},
+		"one":             {text: a, want: []program.Token{{Text: a}}},
+		"one of a portal": {text: a + "@" + portal, want: []program.Token{{Text: a, MemberID: portal}}},
+		"of two portals": {
+			text: a + "@" + portal + ", " + b + "@" + other,
+			want: []program.Token{{Text: a, MemberID: portal}, {Text: b, MemberID: other}},
+		},
+		"rotation": {
+			text: a + "@" + portal + "," + b + "@" + portal,
+			want: []program.Token{{Text: a, MemberID: portal}, {Text: b, MemberID: portal}},
+		},
 		"one is bound":       {text: a + "," + b + "@" + other, want: []program.Token{{Text: a}, {Text: b, MemberID: other}}},
 		"two without portal": {text: a + "," + b, says: "write token@member_id for each"},
 		"short":              {text: "changeme", says: "token 1 of 1 has less than 16 characters"},

@@ -39,7 +39,8 @@ func parse(env programtest.Env, args ...string) (program.Values, string, error) 
 
 func TestSettings(t *testing.T) {
 	t.Parallel()
-	v, _, err := parse(programtest.Env{"RETRIES": "3", "ONCE": "1", "B24_DATA": "", "EVENTS": " a, b\n,c", "PAUSE": " 1s "}, "-retries=7", "-data", "/somewhere")
+	v, _, err := parse(programtest.Env{"RETRIES": "3", "ONCE": "1", "B24_DATA": "", "EVENTS": " a, b\n,c", "PAUSE": " 1s "}, "-retries=7",
+		"-data", "/somewhere")
 	require.NoError(t, err)
 	retries, err := v.Number("retries", 7)
 	require.NoError(t, err)
@@ -75,20 +76,23 @@ func TestUsage(t *testing.T) {
 		env  programtest.Env
 		args []string
 	}{
-		"unknown flag":            {nil, []string{"-nope=hush-hush"}},
-		"malformed flag":          {nil, []string{"-=hush-hush"}},
-		"argument":                {nil, []string{"hush-hush"}},
-		"switch":                  {programtest.Env{"ONCE": "hush-hush"}, nil},
-		"switch by flag":          {nil, []string{"-once=hush-hush"}},
-		"flag without a value":    {nil, []string{"-retries"}},
-		"no number":               {nil, []string{"-retries=hush-hush"}},
-		"too small a number":      {nil, []string{"-retries=0"}},
-		"no duration":             {nil, []string{"-pause=hush-hush"}},
-		"too short a duration":    {nil, []string{"-pause=999ms"}},
-		"log format":              {programtest.Env{"LOG_FORMAT": "hush-hush"}, nil},
-		"secret without id":       {programtest.Env{"B24_CLIENT_SECRET": "hush-hush"}, nil},
-		"id without secret":       {programtest.Env{"B24_CLIENT_ID": "hush-hush"}, nil},
-		"host that can be no one": {programtest.Env{"B24_CLIENT_ID": "a", "B24_CLIENT_SECRET": "hush-hush", "B24_OAUTH_HOSTS": "https://hush-hush/"}, nil},
+		"unknown flag":         {nil, []string{"-nope=hush-hush"}},
+		"malformed flag":       {nil, []string{"-=hush-hush"}},
+		"argument":             {nil, []string{"hush-hush"}},
+		"switch":               {programtest.Env{"ONCE": "hush-hush"}, nil},
+		"switch by flag":       {nil, []string{"-once=hush-hush"}},
+		"flag without a value": {nil, []string{"-retries"}},
+		"no number":            {nil, []string{"-retries=hush-hush"}},
+		"too small a number":   {nil, []string{"-retries=0"}},
+		"no duration":          {nil, []string{"-pause=hush-hush"}},
+		"too short a duration": {nil, []string{"-pause=999ms"}},
+		"log format":           {programtest.Env{"LOG_FORMAT": "hush-hush"}, nil},
+		"secret without id":    {programtest.Env{"B24_CLIENT_SECRET": "hush-hush"}, nil},
+		"id without secret":    {programtest.Env{"B24_CLIENT_ID": "hush-hush"}, nil},
+		"host that can be no one": {programtest.Env{
+			"B24_CLIENT_ID": "a", "B24_CLIENT_SECRET": "hush-hush",
+			"B24_OAUTH_HOSTS": "https://hush-hush/",
+		}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -97,7 +101,10 @@ func TestUsage(t *testing.T) {
 			require.NotContains(t, err.Error(), "hush-hush")
 		})
 	}
-	require.NoError(t, use(programtest.Env{"B24_CLIENT_ID": "a", "B24_CLIENT_SECRET": "b", "B24_DATA": t.TempDir(), "PAUSE": "1s", "LOG_FORMAT": "json"}, nil))
+	require.NoError(t, use(programtest.Env{
+		"B24_CLIENT_ID": "a", "B24_CLIENT_SECRET": "b", "B24_DATA": t.TempDir(), "PAUSE": "1s",
+		"LOG_FORMAT": "json",
+	}, nil))
 }
 
 // use reads every setting.
@@ -159,7 +166,8 @@ func TestRun(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var stderr strings.Builder
-			code := program.Run(t.Context(), "p", program.Env{Stderr: &stderr}, func(context.Context, context.Context) error { return tc.err })
+			code := program.Run(t.Context(), "p", program.Env{Stderr: &stderr},
+				func(context.Context, context.Context) error { return tc.err })
 			require.Equal(t, tc.code, code)
 			require.Equal(t, tc.text, stderr.String())
 		})
@@ -216,7 +224,8 @@ func TestLinesAreOnlyShown(t *testing.T) {
 		log, err := v.Logger(&out, slog.LevelInfo)
 		require.NoError(t, err)
 		log.LogAttrs(t.Context(), slog.LevelInfo, "message", slog.String("k", hostile))
-		require.Equal(t, len(out.String())-1, strings.IndexFunc(out.String(), unicode.IsControl), "only the end of the line: %q", out.String())
+		require.Equal(t, len(out.String())-1, strings.IndexFunc(out.String(), unicode.IsControl), "only the end of the line: %q",
+			out.String())
 		require.NotContains(t, out.String(), "\u202e")
 	}
 }

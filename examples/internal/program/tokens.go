@@ -30,7 +30,8 @@ func (v Values) Tokens() ([]Token, error) {
 			return nil, Usage("B24_APPLICATION_TOKEN: token %d of %d has less than %d characters and can be guessed; use the one that the portal shows",
 				i+1, len(list), minToken)
 		case bound && !ValidMemberID(member):
-			return nil, Usage("B24_APPLICATION_TOKEN: what follows the @ of token %d of %d is not a member_id; write token@member_id", i+1, len(list))
+			return nil, Usage("B24_APPLICATION_TOKEN: what follows the @ of token %d of %d is not a member_id; write token@member_id", i+1,
+				len(list))
 		case !bound:
 			unbound++
 		}
