@@ -12,7 +12,7 @@ import (
 	"github.com/b24events/b24events/examples/internal/programtest"
 )
 
-// A signal that comes before the body was read leaves nothing to print, which is no success.
+// A signal that comes before the body was read leaves nothing to print, so the program fails.
 func TestEndsOnSignals(t *testing.T) {
 	t.Parallel()
 	programtest.EndsOnSignals(t, 1, func(t *testing.T, c programtest.ExecConfig) *programtest.Exec {

@@ -99,7 +99,7 @@ func survive(t *testing.T, seed uint64) {
 	}()
 	random := rand.New(rand.NewPCG(seed, 5)) //nolint:gosec // repeatable
 	w := newWorld(portal, seed, 60)
-	for len(portal.Bindings()) == 0 { // what changes before is nobody's
+	for len(portal.Bindings()) == 0 { // changes before the bindings are not in the queue
 		pause(t.Context(), time.Second)
 	}
 	rest := w.turn(t, 5*time.Second)

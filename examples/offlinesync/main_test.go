@@ -170,7 +170,7 @@ func TestLastLineOfACrash(t *testing.T) {
 	}
 }
 
-// A file that somebody else wrote is not cut, and not written to.
+// A file of another program is neither cut nor written to.
 func TestOutIsAnotherFile(t *testing.T) {
 	t.Parallel()
 	for name, text := range map[string]string{

@@ -48,7 +48,7 @@ const poison = 666
 
 func init() { testWorker = worker } //nolint:gochecknoinits // before TestMain, which is for all systems
 
-// worker is what the process does. It runs until it is killed, or told to stop.
+// worker is the program of the process. It runs until it is killed or stopped.
 func worker(file string) int {
 	if err := work(file); err != nil {
 		_, _ = fmt.Fprintln(os.Stderr, "worker:", program.OneLine(err.Error()))

@@ -61,7 +61,8 @@ func TestDurableQueue(t *testing.T) {
 	require.Zero(t, p.end(t).NotPrinted)
 }
 
-// TestDurableQueueKeepsWhatWaits: a receiver that is told to stop ends with what is being handled.
+// TestDurableQueueKeepsWhatWaits: a receiver that gets a stop signal finishes only the events that
+// are being handled.
 func TestDurableQueueKeepsWhatWaits(t *testing.T) {
 	t.Parallel()
 	env := programtest.Env{"QUEUE": "durable", "B24_DATA": t.TempDir(), "WORKERS": "1"}

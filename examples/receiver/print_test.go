@@ -119,7 +119,7 @@ func TestFullDiskRecovers(t *testing.T) {
 	}
 }
 
-// dropped expects that events were given up because of an error.
+// dropped expects that events were dropped because of an error.
 func dropped(t *testing.T, ended <-chan error, events int, want error) {
 	t.Helper()
 	for range events {
@@ -150,7 +150,7 @@ func TestReaderIsGone(t *testing.T) {
 	}
 }
 
-// A receiver that was told to stop does not wait for a full disk for ever.
+// After a stop signal, a receiver does not wait forever for a full disk.
 func TestFullDiskAtTheEnd(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -188,7 +188,7 @@ func TestEventThatCannotWait(t *testing.T) {
 	})
 }
 
-// What handlers have given up is no loss of the output.
+// Events that handlers gave up do not count as lost by the output.
 func TestUnprinted(t *testing.T) {
 	t.Parallel()
 	n := webhook.Stats{Accepted: 10, Coalesced: 1, Unhandled: 1}

@@ -71,7 +71,7 @@ func (p *realProcess) end(t *testing.T) end {
 	return end{}
 }
 
-// complaints are the lines on stderr that are no log: the last words.
+// complaints returns the lines on stderr that are not part of the log.
 func (p *realProcess) complaints() []string {
 	var all []string
 	for line := range strings.Lines(p.Stderr.String()) {
@@ -118,7 +118,7 @@ func TestEndsOnSignals(t *testing.T) {
 	})
 }
 
-// What was acknowledged before a signal is printed, however the signal is called.
+// Events that were acknowledged before a signal are printed, no matter which signal it is.
 func TestDrainsOnSignals(t *testing.T) {
 	t.Parallel()
 	for _, s := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
@@ -173,8 +173,8 @@ func TestSignalsDuringADrain(t *testing.T) {
 	}
 }
 
-// Whoever reads the output may go away, as head does. The receiver counts what it has acknowledged
-// and cannot print.
+// The reader of the output may go away, as head does. The receiver counts the events that it has
+// acknowledged and cannot print.
 func TestHead(t *testing.T) {
 	t.Parallel()
 	read, write := pipe(t)
@@ -201,8 +201,8 @@ func TestHead(t *testing.T) {
 	require.Equal(t, 1, strings.Count(p.Stderr.String(), "stdout is gone"))
 }
 
-// A reader that stops reading holds everything up and loses nothing. What comes of a stop then is
-// its choice: it reads on, or it goes away.
+// A reader that stops reading delays everything and loses nothing. After a stop signal, the outcome
+// depends on the reader: it continues to read, or it goes away.
 func TestReaderThatStopsReading(t *testing.T) {
 	t.Parallel()
 	const events = 12
@@ -236,7 +236,7 @@ func TestReaderThatStopsReading(t *testing.T) {
 	}
 }
 
-// While the disk is full, events are refused, and what was accepted is kept.
+// While the disk is full, events are refused, and accepted events are kept.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" {
@@ -266,7 +266,7 @@ func TestFullDisk(t *testing.T) {
 	require.Equal(t, 1, strings.Count(p.Stderr.String(), "stdout cannot be written"), "it is logged once")
 }
 
-// With few descriptors, connections that do nothing keep no event out.
+// With few descriptors, idle connections do not keep events out.
 func TestFewDescriptors(t *testing.T) {
 	t.Parallel()
 	p := startReal(t, programtest.ExecConfig{Command: []string{"/bin/sh", "-c", `ulimit -n 128; exec "$0"`, os.Args[0]}})

@@ -3,9 +3,9 @@
 #
 #	B24_APPLICATION_TOKEN=… QUEUE_URL=postgres://postgres@127.0.0.1:5432/test bash examples/receiver/replicas.sh
 #	B24_APPLICATION_TOKEN=… QUEUE_URL=nats://127.0.0.1:4222 bash examples/receiver/replicas.sh
-#
-# Events go to http://127.0.0.1:8080/bitrix24/events (PORT sets another). Each line of the output begins with the number of the receiver
-# that printed it. Kill one (its process ID is in the output), and the others go on with what it had. Ctrl+C stops all in order.
+# Events go to http://127.0.0.1:8080/bitrix24/events; PORT sets another port. Each line of the output
+# begins with the number of the receiver that printed it. Kill a receiver (its process ID is in the
+# output), and the others take over its events. Ctrl+C stops all in order.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 : "${QUEUE_URL:?set QUEUE_URL to a PostgreSQL or NATS server, such as postgres://postgres@127.0.0.1:5432/test}"

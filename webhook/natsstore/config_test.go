@@ -181,7 +181,7 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-// TestFullAndMarks commits records and marks together when there is no room: the marks make it.
+// TestFullAndMarks commits records and marks together when there is no room: the marks make room.
 func TestFullAndMarks(t *testing.T) {
 	t.Parallel()
 	for name, server := range sharedServers {

@@ -166,7 +166,7 @@ func TestStreamDeleted(t *testing.T) {
 			require.ErrorIs(t, second(store.Depth(within(t))), natsstore.ErrNoStream)
 			require.ErrorIs(t, second(store.Load(within(t), 0, ids(old))), natsstore.ErrNoStream)
 
-			// Another process starts, which makes it again. The first goes on.
+			// Another process starts and makes it again. The first one continues.
 			other := space.open(t)
 			fresh := records(0, 5, "new")
 			commit(t, other, fresh)
@@ -291,7 +291,7 @@ func TestPaging(t *testing.T) {
 	}
 }
 
-// TestStrangers has somebody else write into the streams of the store.
+// TestStrangers writes messages of another program into the streams of the store.
 func TestStrangers(t *testing.T) {
 	t.Parallel()
 	for name, server := range sharedServers {

@@ -339,7 +339,7 @@ func (s *space) count(tb testing.TB, stream string) int {
 	return int(st.CachedInfo().State.Msgs) //nolint:gosec // few
 }
 
-// records makes records that can be told from each other by their data.
+// records makes records with different data.
 func records(part, n int, what string) []*webhook.Record {
 	list := make([]*webhook.Record, n)
 	for i := range list {

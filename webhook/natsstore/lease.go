@@ -159,7 +159,7 @@ func (a *acquiring) round(ctx context.Context) error {
 		return err
 	}
 	for i, w := range writes {
-		if e := w.reply.Error; e != nil && e.isConflict() { // somebody wrote it just now
+		if e := w.reply.Error; e != nil && e.isConflict() { // another process wrote it just now
 			a.open = append(a.open, names[i])
 			continue
 		}

@@ -16,7 +16,7 @@ import (
 	"github.com/b24events/b24events/webhook/natsstore"
 )
 
-// TestConnectionCut breaks the connection again and again, while the server goes on.
+// TestConnectionCut breaks the connection again and again, while the server keeps running.
 func TestConnectionCut(t *testing.T) {
 	t.Parallel()
 	for name, server := range sharedServers {
@@ -92,7 +92,7 @@ func before(a, b string) bool {
 }
 
 // TestConnectionHangs lets the network swallow everything. Methods return when their context ends,
-// although writes to the connection hang, and all goes on when the network works again.
+// although writes to the connection hang, and everything continues when the network works again.
 func TestConnectionHangs(t *testing.T) {
 	t.Parallel()
 	for name, server := range sharedServers {

@@ -59,8 +59,8 @@ func TestCommitLostAnswer(t *testing.T) {
 	require.Equal(t, []string{"b", "d"}, feed(t, s, 0).texts(2))
 }
 
-// TestCommitPastLocks: somebody holds a lock on a record that is marked. The rest of the Commit is
-// stored, and the marks that were not applied are applied later.
+// TestCommitPastLocks: another transaction holds a lock on a record that is marked. The rest of the
+// Commit is stored, and the marks that were not applied are applied later.
 func TestCommitPastLocks(t *testing.T) {
 	t.Parallel()
 	k := newKit(t)
@@ -296,8 +296,8 @@ func TestCancelled(t *testing.T) {
 	eventually(t, "all connections are back in the pool", func() bool { return pool.Stat().AcquiredConns() == 0 })
 }
 
-// TestPoolExhausted: somebody else has all connections of the pool. Calls wait for one as long as
-// their context lasts, feeds go on afterwards.
+// TestPoolExhausted: another user of the pool has all connections. Calls wait for one until their
+// context ends, and feeds continue afterwards.
 func TestPoolExhausted(t *testing.T) {
 	t.Parallel()
 	k := newKit(t)

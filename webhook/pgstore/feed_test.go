@@ -146,7 +146,7 @@ func TestFeedEndsWithError(t *testing.T) {
 	require.Equal(t, []string{"a"}, feed(t, s, 0).texts(1))
 }
 
-// TestFeedSurvives: a feed goes on after its server was away for a while, and ends if that lasts.
+// TestFeedSurvives: a feed continues after its server was away for a while, and ends if that lasts.
 func TestFeedSurvives(t *testing.T) {
 	t.Parallel()
 	k := newKit(t)

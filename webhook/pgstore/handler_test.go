@@ -126,7 +126,7 @@ func TestReplicas(t *testing.T) {
 	}
 }
 
-// TestHandlerParks: what a handler gives up is parked, listed and replayed; what succeeds is kept.
+// TestHandlerParks: deliveries that fail for good are parked, listed and replayed; others are kept.
 func TestHandlerParks(t *testing.T) {
 	t.Parallel()
 	k := newKit(t)

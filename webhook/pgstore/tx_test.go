@@ -127,7 +127,7 @@ func TestTx(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				_, _ = tx.Exec(ctx, `SELECT 1/0`) // and goes on as if nothing had been
+				_, _ = tx.Exec(ctx, `SELECT 1/0`) // and continues as if nothing had happened
 				return nil
 			},
 			check: undone(pgstore.ErrTxFailed),

@@ -102,8 +102,8 @@ func (d *fakeDisk) engine(t *testing.T) engine {
 	return ncruces(t, "file:queue.db?vfs="+d.name)
 }
 
-// op counts what changes the disk, lets it fail, and takes the image at the moment of the crash. It
-// needs mu.
+// opLocked counts a change of the disk, lets it fail, and takes the image at the moment of the
+// crash. d.mu must be held.
 func (d *fakeDisk) opLocked(kind, name string) error {
 	if d.ops++; d.ops == d.crashAt {
 		d.crashLocked()
@@ -114,8 +114,8 @@ func (d *fakeDisk) opLocked(kind, name string) error {
 	return nil
 }
 
-// crashLocked takes the image that a loss of power leaves: what was synced, and of what was not
-// anything from nothing to all. It needs mu.
+// crashLocked takes the image that a power failure leaves: everything that was synced, and a random
+// part of the rest. d.mu must be held.
 func (d *fakeDisk) crashLocked() {
 	d.image = make(map[string][]byte)
 	for name, f := range d.files {

@@ -47,9 +47,9 @@
 //
 // The file must be on a local disk: the log of SQLite, and the lock, do not work over a network.
 // One process at a time has it open; another one gets [ErrLocked]. The lock ends with the process.
-// Three files are beside it: the log (-wal), its index (-shm) and the lock (.lock). Log and file
-// belong together: move both, or close the Store before. Copy the file with VACUUM INTO or .backup
-// of the sqlite3 shell, never with cp while it is open.
+// Beside it are three more files: the log (-wal), its index (-shm) and the lock (.lock). Log and
+// file belong together: move both, or close the Store first. Copy the file with VACUUM INTO or
+// .backup of the sqlite3 shell, never with cp while it is open.
 //
 // The process must open the file through this package only, even to read it: when a process closes
 // any descriptor of the file, Unix releases the locks that SQLite holds on it.
@@ -96,7 +96,7 @@
 //	ErrForeign      Open: another program or a newer version made the file
 //	ErrDamaged      all but Close: the file is damaged
 //	ErrDown         Commit, Replay, Discard: the disk failed earlier
-//	ErrDiskFull     Commit, Replay, Discard: there is no room on the disk
+//	ErrDiskFull     Commit, Replay, Discard: the disk is full
 //	ErrNotArchived  List: the record to list after is gone
 //	ErrClosed       all but Open and Close: the Store was closed
 //

@@ -49,8 +49,8 @@ func feedN(t *testing.T, s *Store, n int) []string {
 	return data
 }
 
-// TestDiskErrors lets the disk fail in each way that leaves it unknown what it holds. The store
-// stores nothing from then on, and has what it acknowledged after it was opened again.
+// TestDiskErrors lets the disk fail in each way that leaves its contents unknown. The store then
+// stores nothing more, and after it was opened again it has everything that it acknowledged.
 func TestDiskErrors(t *testing.T) {
 	t.Parallel()
 	const wal, db = "queue.db-wal", "queue.db"
@@ -80,7 +80,7 @@ func TestDiskErrors(t *testing.T) {
 			})
 			acknowledged := []string{"first", "second"}
 			var err error
-			for n := 0; err == nil && n < 5; n++ { // the file is written behind the answer
+			for n := 0; err == nil && n < 5; n++ { // the file is written after Commit has returned
 				data := fmt.Sprint("secret ", n)
 				if err = s.Commit(t.Context(), []*webhook.Record{record(data)}, nil); err == nil {
 					acknowledged = append(acknowledged, data)

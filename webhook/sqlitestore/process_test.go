@@ -23,7 +23,7 @@ import (
 	"github.com/b24events/b24events/webhook/sqlitestore"
 )
 
-// What a process that a test starts does, and with which file.
+// Variables of a process that a test starts: its role and its file.
 const (
 	roleEnv = "SQLITESTORE_TEST_ROLE"
 	fileEnv = "SQLITESTORE_TEST_FILE"

@@ -58,7 +58,7 @@ func TestEachApplicationHasAFolder(t *testing.T) {
 	}
 }
 
-// The folder in testdata was written by the first version, for whatever application it was.
+// The first version wrote the folder in testdata, without the name of its application.
 func TestDataOfTheFirstVersionIsRefused(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"installations", "queues", "spool", "listen-application-token"} {
