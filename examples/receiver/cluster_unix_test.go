@@ -237,15 +237,23 @@ func (f *field) start(env ...string) *realProcess {
 // client is used for all requests, so that connections are reused.
 var client = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 100}}
 
+// load is how much a burst sends.
+type load struct {
+	portals  int
+	objects  int // of each portal
+	versions int // of each object
+	from     int // the first version
+}
+
 // burst sends changes of objects, those of each in order, to one of the addresses in turn.
-func (f *field) burst(ctx context.Context, urls func() []string, portals, objects, versions, from int) {
+func (f *field) burst(ctx context.Context, urls func() []string, l load) {
 	var all sync.WaitGroup
-	for portal := range portals {
-		for object := 1; object <= objects; object++ {
+	for portal := range l.portals {
+		for object := 1; object <= l.objects; object++ {
 			all.Go(func() {
 				member := fmt.Sprintf("%032x", portal)
 				key := fmt.Sprintf("%s/%d", member, object)
-				for v := from; v < from+versions && ctx.Err() == nil; v++ {
+				for v := l.from; v < l.from+l.versions && ctx.Err() == nil; v++ {
 					to := urls()
 					if len(to) == 0 {
 						return
@@ -430,7 +438,7 @@ func TestKills(t *testing.T) {
 					p.kill(t)
 					cancel()
 				})
-				f.burst(ctx, func() []string { return []string{p.web.url} }, 5, 10, 20, 1+20*round)
+				f.burst(ctx, func() []string { return []string{p.web.url} }, load{portals: 5, objects: 10, versions: 20, from: 1 + 20*round})
 				if timer.Stop() {
 					p.kill(t)
 				}
@@ -458,9 +466,9 @@ func TestPoisonousDelivery(t *testing.T) {
 			f := newField(t, e, "HANDLER_DELAY", "20ms", "WORKERS", "8")
 			p := f.start(workerReplica, "r0")
 			member := fmt.Sprintf("%032x", 1)
-			f.burst(t.Context(), func() []string { return []string{p.web.url} }, 3, 10, 3, 1)
+			f.burst(t.Context(), func() []string { return []string{p.web.url} }, load{portals: 3, objects: 10, versions: 3, from: 1})
 			f.change(t.Context(), p.web.url, member, poison, 1)
-			f.burst(t.Context(), func() []string { return []string{p.web.url} }, 3, 10, 3, 4)
+			f.burst(t.Context(), func() []string { return []string{p.web.url} }, load{portals: 3, objects: 10, versions: 3, from: 4})
 			lives := 1
 			for ; lives < 12; lives++ {
 				p.Wait(t)

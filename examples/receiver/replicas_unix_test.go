@@ -179,8 +179,8 @@ func TestReplicas(t *testing.T) {
 			t.Logf("%s: the partitions are shared after %v", e.name, r.moved(partitions, 0, 1, 2))
 
 			ctx, stop := context.WithCancel(t.Context())
-			var load sync.WaitGroup
-			load.Go(func() { r.burst(ctx, r.urls, 20, 2, 1_000_000, 1) })
+			var sending sync.WaitGroup
+			sending.Go(func() { r.burst(ctx, r.urls, load{portals: 20, objects: 2, versions: 1_000_000, from: 1}) })
 			pause := func(d time.Duration) { <-time.After(d) }
 			pause(time.Second)
 
@@ -215,7 +215,7 @@ func TestReplicas(t *testing.T) {
 			pause(time.Second)
 
 			stop()
-			load.Wait()
+			sending.Wait()
 			require.Zero(t, r.drained(r.all[0], 2*time.Minute))
 			report := r.report()
 			t.Logf("%s: %v; %d requests without a 200", e.name, report, r.lost.Load())

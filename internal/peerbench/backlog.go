@@ -59,7 +59,11 @@ func measureBacklog(ctx context.Context, s settings, queue string, v webhook.Ver
 		return "", err
 	}
 	start := time.Now()
-	if err := fill(ctx, v, store, payload[0].body, all, s.backlog); err != nil {
+	receiver, err := webhook.NewHandler(v, event.NewMux(), webhook.WithStore(store), webhook.WithReceiveOnly())
+	if err != nil {
+		return "", err
+	}
+	if err := errors.Join(fill(receiver, payload[0].body, all, s.backlog), receiver.Shutdown(ctx)); err != nil {
 		return "", err
 	}
 	stored := time.Since(start)
@@ -95,12 +99,8 @@ func measureBacklog(ctx context.Context, s settings, queue string, v webhook.Ver
 	return line, hook.Shutdown(ctx)
 }
 
-// fill stores deliveries of all portals, each of another object.
-func fill(ctx context.Context, v webhook.Verifier, store webhook.Store, body []byte, all []portal, n int) error {
-	receiver, err := webhook.NewHandler(v, event.NewMux(), webhook.WithStore(store), webhook.WithReceiveOnly())
-	if err != nil {
-		return err
-	}
+// fill posts n deliveries of all portals to a handler, each of another object.
+func fill(receiver http.Handler, body []byte, all []portal, n int) error {
 	const senders = 64
 	errs := make([]error, senders)
 	var wg sync.WaitGroup
@@ -112,7 +112,7 @@ func fill(ctx context.Context, v webhook.Verifier, store webhook.Store, body []b
 		})
 	}
 	wg.Wait()
-	return errors.Join(errors.Join(errs...), receiver.Shutdown(ctx))
+	return errors.Join(errs...)
 }
 
 // post passes deliveries of a portal to a handler, 64 at a time.

@@ -141,11 +141,14 @@ func (s *Store) closed() bool {
 func (s *Store) page(ctx context.Context, at, upTo int64, into []*webhook.Record) ([]*webhook.Record, int64, error) {
 	bytes := 0
 	more := false
-	list, err := s.query(ctx, "feed", into, func(r *webhook.Record) bool {
-		bytes += len(r.Data)
-		more = bytes >= feedBytes
-		return !more
-	}, sqlFeed, at, upTo, feedRecords)
+	list, err := s.query(ctx, recordQuery{
+		op: "feed", sql: sqlFeed, args: []any{at, upTo, feedRecords}, into: into,
+		more: func(r *webhook.Record) bool {
+			bytes += len(r.Data)
+			more = bytes >= feedBytes
+			return !more
+		},
+	})
 	if err != nil {
 		return nil, at, err
 	}
@@ -155,13 +158,20 @@ func (s *Store) page(ctx context.Context, at, upTo int64, into []*webhook.Record
 	return list, upTo, nil
 }
 
-// query reads records. It stops when more returns false.
-func (s *Store) query(
-	ctx context.Context, op string, into []*webhook.Record, more func(*webhook.Record) bool, query string, args ...any,
-) ([]*webhook.Record, error) {
-	list, err := s.scan(ctx, into, more, query, args...)
+// recordQuery is a query for records.
+type recordQuery struct {
+	op   string // for errors
+	sql  string
+	args []any
+	into []*webhook.Record          // the slice to append to
+	more func(*webhook.Record) bool // is called with each record and stops the query with false; may be nil
+}
+
+// query reads records.
+func (s *Store) query(ctx context.Context, q recordQuery) ([]*webhook.Record, error) {
+	list, err := s.scan(ctx, q)
 	if err != nil {
-		return nil, s.readFailed(ctx, op, err)
+		return nil, s.readFailed(ctx, q.op, err)
 	}
 	return list, nil
 }
@@ -174,12 +184,10 @@ func (s *Store) readFailed(ctx context.Context, op string, err error) error {
 	return s.failed(ctx, op, err)
 }
 
-func (s *Store) scan(
-	ctx context.Context, list []*webhook.Record, more func(*webhook.Record) bool, query string, args ...any,
-) (_ []*webhook.Record, err error) {
+func (s *Store) scan(ctx context.Context, q recordQuery) (list []*webhook.Record, err error) {
 	s.reading.RLock()
 	defer s.reading.RUnlock()
-	rows, err := s.reader.QueryContext(ctx, query, args...)
+	rows, err := s.reader.QueryContext(ctx, q.sql, q.args...)
 	if err != nil {
 		return nil, err
 	}
@@ -189,13 +197,14 @@ func (s *Store) scan(
 		return nil, err
 	}
 	settled := len(names) > pendingColumns
+	list = q.into
 	for rows.Next() {
 		r, err := scanRecord(rows, settled)
 		if err != nil {
 			return nil, err
 		}
 		list = append(list, r)
-		if !more(r) {
+		if q.more != nil && !q.more(r) {
 			return list, nil
 		}
 	}

@@ -9,8 +9,6 @@ import (
 	"github.com/b24events/b24events/webhook"
 )
 
-func all(*webhook.Record) bool { return true }
-
 // Load implements [webhook.Store]. Errors match [ErrDamaged], [ErrClosed], [ErrConfig] or the error
 // of ctx. Any other error means that the file could not be read.
 func (s *Store) Load(ctx context.Context, part int, ids []string) ([]*webhook.Record, error) {
@@ -24,7 +22,7 @@ func (s *Store) Load(ctx context.Context, part int, ids []string) ([]*webhook.Re
 	if n == 0 {
 		return nil, nil
 	}
-	return s.query(ctx, "load", nil, all, sqlLoad, list)
+	return s.query(ctx, recordQuery{op: "load", sql: sqlLoad, args: []any{list}})
 }
 
 // usable returns an error if ctx has ended or the Store is closed.
@@ -95,5 +93,5 @@ func (s *Store) List(ctx context.Context, state webhook.State, after string, lim
 	if !seq.Valid {
 		return nil, ErrNotArchived
 	}
-	return s.query(ctx, "list", nil, all, sqlList, int64(state), seq.Int64, limit)
+	return s.query(ctx, recordQuery{op: "list", sql: sqlList, args: []any{int64(state), seq.Int64, limit}})
 }
