@@ -35,10 +35,14 @@ const (
 var settings = []program.Setting{
 	{Flag: "forward-to", Env: "FORWARD_TO", Usage: "the handler's address, such as http://127.0.0.1:8080/bitrix24/events"},
 	{Flag: "events", Env: "EVENTS", Usage: "events to forward, comma-separated, such as ONCRMDEALUPDATE,ONTASKADD"},
-	{Flag: "application-token", Env: "B24_APPLICATION_TOKEN", Usage: "token that signs what is posted: the one that is bound to the portal by token@member_id, or else the one without a portal; prefer the variable (default: kept in a file)"},
-	{Flag: "connector", Env: "CONNECTOR", Fallback: defaultConnector, Usage: "connector whose queue is used (auth_connector); - means the application's own queue"},
-	{Flag: "share-queue", Env: "SHARE_QUEUE", Switch: true, Usage: "use the application's own queue even if events are bound to it: other workers then miss the events that listen takes"},
-	{Flag: "retries", Env: "RETRIES", Fallback: "5", Usage: "how often an event is posted again that the handler answered with 408, 429, 500 or above"},
+	{Flag: "application-token", Env: "B24_APPLICATION_TOKEN", Usage: "token that signs what is posted: the one that is bound to the " +
+		"portal by token@member_id, or else the one without a portal; prefer the variable (default: kept in a file)"},
+	{Flag: "connector", Env: "CONNECTOR", Fallback: defaultConnector, Usage: "connector whose queue is used (auth_connector); - means " +
+		"the application's own queue"},
+	{Flag: "share-queue", Env: "SHARE_QUEUE", Switch: true, Usage: "use the application's own queue even if events are bound to it: " +
+		"other workers then miss the events that listen takes"},
+	{Flag: "retries", Env: "RETRIES", Fallback: "5", Usage: "how often an event is posted again that the handler answered with 408, " +
+		"429, 500 or above"},
 	{Flag: "poll", Env: "POLL", Fallback: "3s", Usage: "longest wait between two looks at an empty queue, 100ms or more"},
 }
 

@@ -16,7 +16,8 @@ import (
 
 // limits are the differences from real deliveries that the developer of a handler must know.
 var limits = []string{
-	"one event for all changes of an object since the last look: additions, updates and deletions of an object are one event each, in the order of the last change",
+	"one event for all changes of an object since the last look: additions, updates and deletions of an object are one event each, in " +
+		"the order of the last change",
 	"no access token and no refresh token of the user who made the change; handlers must call the portal with tokens of their own",
 	"changes that the application itself makes come only with a connector, and not if its own calls name the same connector",
 	"not every event has an offline queue: ONOFFLINEEVENT and events about the application come online only",

@@ -12,7 +12,8 @@
 //
 // For each finished event, it prints one JSON object a line:
 //
-//	{"event":"ONCRMDEALUPDATE","message_id":"…","entity":{"kind":"crm.deal","id":"42"},"user_id":1,"status":200,"latency_ms":1.8,"attempts":1,"error":null}
+//	{"event":"ONCRMDEALUPDATE","message_id":"…","entity":{"kind":"crm.deal","id":"42"},"user_id":1,
+//	 "status":200,"latency_ms":1.8,"attempts":1,"error":null}
 //
 // If the handler cannot be reached, listen retries until it can. After a response of 408, 429, or
 // 500 and above, it retries RETRIES times: fix the handler, restart it, and the event comes again.
@@ -36,7 +37,8 @@ import (
 	"github.com/b24events/b24events/examples/internal/program"
 )
 
-const about = `listen brings the events of a real portal to a handler on this machine: it reads them from the portal's offline queue and posts them as the portal would.`
+const about = `listen brings the events of a real portal to a handler on this machine: it reads them from the portal's offline ` +
+	`queue and posts them as the portal would.`
 
 func main() { program.Main(run) }
 

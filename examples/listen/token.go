@@ -22,7 +22,8 @@ func applicationToken(ctx context.Context, cfg config, portal *oneportal.Portal)
 	if len(cfg.tokens) > 0 {
 		token := tokenOf(cfg.tokens, portal.MemberID)
 		if token == "" {
-			return "", program.Usage("B24_APPLICATION_TOKEN holds tokens of other portals only; add one that is bound to this portal: token@%s", portal.MemberID)
+			return "", program.Usage("B24_APPLICATION_TOKEN holds tokens of other portals only; add one that is bound to this portal: "+
+				"token@%s", portal.MemberID)
 		}
 		cfg.logger.LogAttrs(ctx, slog.LevelInfo, "events are signed with a token of B24_APPLICATION_TOKEN")
 		return token, nil
@@ -41,7 +42,8 @@ func applicationToken(ctx context.Context, cfg config, portal *oneportal.Portal)
 			return "", err
 		}
 	}
-	cfg.logger.LogAttrs(ctx, slog.LevelInfo, "events are signed with the application token in a file; let the handler accept it, for example with B24_APPLICATION_TOKEN=$(cat FILE)",
+	cfg.logger.LogAttrs(ctx, slog.LevelInfo, "events are signed with the application token in a file; let the handler accept it, for "+
+		"example with B24_APPLICATION_TOKEN=$(cat FILE)",
 		slog.String("file", path))
 	return event.Secret(token), nil
 }

@@ -27,7 +27,8 @@ type config struct {
 }
 
 var settings = []program.Setting{
-	{Flag: "events", Env: "EVENTS", Fallback: "ONCRMDEALADD,ONCRMDEALUPDATE,ONCRMDEALDELETE", Usage: "events to bind to the queue, comma-separated"},
+	{Flag: "events", Env: "EVENTS", Fallback: "ONCRMDEALADD,ONCRMDEALUPDATE,ONCRMDEALDELETE", Usage: "events to bind to the queue, " +
+		"comma-separated"},
 	{Flag: "out", Env: "OUT", Fallback: "-", Usage: "file that lines are appended to; - means standard output"},
 	{Flag: "connector", Env: "CONNECTOR", Usage: "queue of a connector (auth_connector); empty: the application's own queue"},
 	{Flag: "retries", Env: "RETRIES", Fallback: "5", Usage: "how often a record that fails is tried again before it is parked"},

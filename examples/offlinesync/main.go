@@ -34,7 +34,8 @@ import (
 	"github.com/b24events/b24events/examples/internal/program"
 )
 
-const about = `offlinesync works the offline queue of one portal and appends the present state of each object that changed to OUT, one JSON object a line.`
+const about = `offlinesync works the offline queue of one portal and appends the present state of each object that changed to OUT, ` +
+	`one JSON object a line.`
 
 func main() { program.Main(run) }
 

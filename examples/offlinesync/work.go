@@ -17,7 +17,8 @@ import (
 // waits forever.
 const patience = 5 * time.Minute
 
-var errNoAnswer = errors.New("the portal has not responded for " + patience.String() + "; its queue keeps what is left, so start again later")
+var errNoAnswer = errors.New("the portal has not responded for " + patience.String() + "; its queue keeps what is left, so start " +
+	"again later")
 
 // work binds the events and works the queue until ctx ends or, with -once, until it is empty.
 func work(ctx context.Context, cfg config, stdout io.Writer) (err error) {

@@ -27,7 +27,8 @@ type config struct {
 // app reports whether the receiver is an application, and not only the target of outgoing webhooks.
 func (c *config) app() bool { return c.Values["client-id"] != "" || c.Values["client-secret"] != "" }
 
-const about = `receiver is an application server for Bitrix24 events: it answers at once, and prints each event as one JSON object a line once it is processed.`
+const about = `receiver is an application server for Bitrix24 events: it answers at once, and prints each event as one JSON object ` +
+	`a line once it is processed.`
 
 var settings = append([]program.Setting{
 	{Flag: "listen", Env: "LISTEN", Fallback: "127.0.0.1:8080", Usage: "address to listen on, host:port"},
@@ -36,9 +37,11 @@ var settings = append([]program.Setting{
 	{Flag: "application-token", Env: "B24_APPLICATION_TOKEN", Usage: "accepted " + program.TokensUsage},
 	{Flag: "queue", Env: "QUEUE", Usage: "memory, or durable: in B24_DATA, or at QUEUE_URL (default: memory without QUEUE_URL)"},
 	{Flag: "queue-url", Env: "QUEUE_URL", Usage: "durable queue for several receivers: postgres://… or nats://…"},
-	{Flag: "store-url", Env: "STORE_URL", Usage: "database for installations: postgres://… or mysql://… (default: that of QUEUE_URL if it is PostgreSQL, else B24_DATA)"},
+	{Flag: "store-url", Env: "STORE_URL", Usage: "database for installations: postgres://… or mysql://… (default: that of QUEUE_URL if " +
+		"it is PostgreSQL, else B24_DATA)"},
 	{Flag: "keep", Env: "KEEP", Fallback: "0s", Usage: "how long a durable queue keeps what was processed, for a replay"},
-	{Flag: "key", Env: "B24_KEY", Usage: "64 hexadecimal digits; encrypts installations and the durable queue, which then holds tokens too; prefer the variable"},
+	{Flag: "key", Env: "B24_KEY", Usage: "64 hexadecimal digits; encrypts installations and the durable queue, which then holds tokens " +
+		"too; prefer the variable"},
 	{Flag: "handler-delay", Env: "HANDLER_DELAY", Fallback: "0s", Usage: "how long each handler sleeps, for tests"},
 	{Flag: "workers", Env: "WORKERS", Fallback: "16", Usage: "how many handlers run at once"},
 }, program.Application()...)
@@ -80,7 +83,8 @@ func (c *config) check() error {
 	case c.keep > 0 && c.queue == queueMemory:
 		return program.Usage("KEEP needs a durable queue; set QUEUE=durable or QUEUE_URL")
 	case !c.app() && len(c.tokens) == 0:
-		return program.Usage("nothing to verify events with: set B24_APPLICATION_TOKEN for outgoing webhooks, or B24_CLIENT_ID and B24_CLIENT_SECRET for an application")
+		return program.Usage("nothing to verify events with: set B24_APPLICATION_TOKEN for outgoing webhooks, or B24_CLIENT_ID and " +
+			"B24_CLIENT_SECRET for an application")
 	case c.app() && c.publicURL != "" && len(c.events) == 0:
 		return program.Usage("EVENTS names no event to bind to PUBLIC_URL")
 	default:

@@ -27,7 +27,8 @@ func measureBacklogs(ctx context.Context, w io.Writer, s settings) error {
 	if err != nil {
 		return err
 	}
-	if _, err := fmt.Fprintf(w, "\n| backlog of %d | stored in | to the first handler | to drained | a storm of %d changes | its commits |\n|---|---|---|---|---|---|\n",
+	if _, err := fmt.Fprintf(w, "\n| backlog of %d | stored in | to the first handler | to drained | a storm of %d changes | its "+
+		"commits |\n|---|---|---|---|---|---|\n",
 		s.backlog, stormChanges); err != nil {
 		return err
 	}

@@ -34,7 +34,8 @@ const (
 	// errNoReply is the error of requests that no part of the server received.
 	errNoReply Error = "natsstore: JetStream did not respond; it may be starting or disabled"
 	// errSlow is the error of requests that got no reply in time.
-	errSlow Error = "natsstore: no reply in time; is the server overloaded, or does its user lack one of the permissions that package natsstore lists?"
+	errSlow Error = "natsstore: no reply in time; is the server overloaded, or does its user lack one of the permissions that package " +
+		"natsstore lists?"
 	// errBadReply means that a reply does not come from JetStream.
 	errBadReply Error = "natsstore: the reply is not JetStream's; does another program subscribe to the subjects of the store?"
 	// errOtherServer means that the connection goes to another server than before, or to a restarted

@@ -101,7 +101,8 @@ func prepare(ctx context.Context, conn *pgx.Conn, cfg *config) (int, error) {
 		return 0, fmt.Errorf("%w: schema %s has version %d, and this program knows versions up to %d; update the program",
 			ErrSchema, cfg.schema, found.version, len(scripts))
 	case cfg.partitions != 0 && cfg.partitions != found.partitions:
-		return 0, misconfigured("schema %s has %d partitions, and the number cannot change to %d; leave WithPartitions out, or use another schema",
+		return 0, misconfigured("schema %s has %d partitions, and the number cannot change to %d; leave WithPartitions out, or use "+
+			"another schema",
 			cfg.schema, found.partitions, cfg.partitions)
 	}
 	return found.partitions, nil
@@ -165,7 +166,8 @@ func readLayout(ctx context.Context, conn *pgx.Conn, cfg *config) (layout, error
 		return layout{}, err
 	}
 	var version, partitions int32
-	if err := run(ctx, conn, statement{sql: cfg.in(`SELECT version, partitions FROM {schema}.store`), rows: one(&version, &partitions)}); err != nil {
+	store := statement{sql: cfg.in(`SELECT version, partitions FROM {schema}.store`), rows: one(&version, &partitions)}
+	if err := run(ctx, conn, store); err != nil {
 		return layout{}, err
 	}
 	return layout{version: int(version), partitions: int(partitions)}, nil

@@ -34,7 +34,8 @@ const (
 	// The argument is the time limit of a statement in milliseconds.
 	settings = `SELECT set_config('statement_timeout', $1, true), set_config('idle_in_transaction_session_timeout', $1, true),
  set_config('lock_timeout', '0', true), set_config('synchronous_commit', `
-	durable = settings + `CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)`
+	durable = settings + `CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') ` +
+		`END, true)`
 	relaxed = settings + `'off', true)`
 	// Transactions of this package lock records only for as long as a commit takes. People, and
 	// processes that hang, may lock them for longer.
@@ -74,7 +75,8 @@ func newQueries(schema string, keep bool) queries {
 	}
 	const deleteDone = `DELETE FROM {schema}.pending p USING {marks} WHERE ` + same
 	const archiveDone = `WITH gone AS (DELETE FROM {schema}.pending p USING {marks} WHERE ` + same + ` RETURNING p.*, u.place)
- INSERT INTO {schema}.archive ` + archived + ` SELECT id, tag, part, 'done', ` + moment + `, name, member_id, received, attempts, interrupted, '', data FROM gone`
+ INSERT INTO {schema}.archive ` + archived + `
+ SELECT id, tag, part, 'done', ` + moment + `, name, member_id, received, attempts, interrupted, '', data FROM gone`
 	done := deleteDone
 	if keep {
 		done = archiveDone
@@ -91,7 +93,8 @@ func newQueries(schema string, keep bool) queries {
 		done: marks(done, keysAndPart),
 		parked: marks(`WITH gone AS (DELETE FROM {schema}.pending p USING {marks} WHERE `+same+`
   RETURNING p.id, p.tag, p.part, p.name, p.member_id, p.received, u.attempts, u.interrupted, u.err, p.data, u.place)
- INSERT INTO {schema}.archive `+archived+` SELECT id, tag, part, 'parked', `+moment+`, name, member_id, received, attempts, interrupted, err, data FROM gone`,
+ INSERT INTO {schema}.archive `+archived+`
+ SELECT id, tag, part, 'parked', `+moment+`, name, member_id, received, attempts, interrupted, err, data FROM gone`,
 			keysAndMore),
 		counted: marks(`UPDATE {schema}.pending p SET attempts = u.attempts, interrupted = u.interrupted, due = u.due, err = u.err
  FROM {marks} WHERE `+same+` RETURNING p.id, p.tag`, keysAndMore),
@@ -123,7 +126,8 @@ func newQueries(schema string, keep bool) queries {
   SELECT r.part, c.base + r.place - 1, $3, r.name, r.member_id, r.received, r.data
   FROM c CROSS JOIN (SELECT *, row_number() OVER (ORDER BY id, tag) AS place FROM gone) r RETURNING part)
  SELECT part FROM added`),
-		discard: in(`DELETE FROM {schema}.archive a USING unnest($1::bigint[], $2::integer[]) AS u(id, tag) WHERE a.id = u.id AND a.tag = u.tag`),
+		discard: in(`DELETE FROM {schema}.archive a USING unnest($1::bigint[], $2::integer[]) AS u(id, tag)
+ WHERE a.id = u.id AND a.tag = u.tag`),
 		prune: in(`DELETE FROM {schema}.archive a USING (SELECT id, tag FROM {schema}.archive
   WHERE state = 'done' AND settled < now() - $1 * interval '1 microsecond' ORDER BY settled LIMIT $2 FOR UPDATE SKIP LOCKED) u
  WHERE a.id = u.id AND a.tag = u.tag`),

@@ -193,8 +193,9 @@ func (a *attempt) settle(ctx context.Context) error {
 	}
 	var n int64
 	var id string
+	part := []int16{int16(a.part)} //nolint:gosec // Attempt has checked it
 	err := run(ctx, a.tx.Conn(),
-		statement{sql: a.s.q.settle, args: []any{[]int16{int16(a.part)}, []int64{a.key.id}, []int32{a.key.tag}}, affected: &n}, //nolint:gosec // checked by Attempt
+		statement{sql: a.s.q.settle, args: []any{part, []int64{a.key.id}, []int32{a.key.tag}}, affected: &n},
 		statement{sql: `SELECT pg_current_xact_id()::text`, rows: one(&id)},
 		statement{sql: settleLimits},
 	)

@@ -182,7 +182,8 @@ func (w *writer) insertRows(rows int) string {
 // settle applies marks. Those of records that are not pending change nothing.
 func (w *writer) settle(ctx context.Context, marks settling, moved *changes) error {
 	for _, m := range marks.counted {
-		if _, err := w.c.exec(ctx, sqlCount, int64(m.mark.Attempts), int64(m.mark.Interrupted), dueMicros(m.mark.Due), m.mark.Err, m.id); err != nil {
+		_, err := w.c.exec(ctx, sqlCount, int64(m.mark.Attempts), int64(m.mark.Interrupted), dueMicros(m.mark.Due), m.mark.Err, m.id)
+		if err != nil {
 			return err
 		}
 	}

@@ -190,7 +190,8 @@ func openEngine(ctx context.Context, e engine, c config) (*Store, error) {
 		return nil, e.failed(ctx, "open", err)
 	}
 	s := &Store{
-		config: c, engine: e, reader: e.readers(), jobs: make(chan *job), quit: make(chan struct{}), last: make(chan struct{}), ended: make(chan struct{}),
+		config: c, engine: e, reader: e.readers(), jobs: make(chan *job),
+		quit: make(chan struct{}), last: make(chan struct{}), ended: make(chan struct{}),
 		unlock: func() error { return nil },
 	}
 	w, err := s.prepare(ctx, writer)

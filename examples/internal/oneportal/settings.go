@@ -11,8 +11,10 @@ import (
 // shared are the settings of every program for one portal, besides those of every application.
 var shared = []program.Setting{
 	{Flag: "member-id", Env: "B24_MEMBER_ID", Usage: "the portal's member_id; may be left out if B24_DATA knows one portal only"},
-	{Flag: "client-endpoint", Env: "B24_CLIENT_ENDPOINT", Usage: "first start: the portal's REST address, such as https://example.bitrix24.com/rest/"},
-	{Flag: "server-endpoint", Env: "B24_SERVER_ENDPOINT", Usage: "first start: REST address of the OAuth server (default https://oauth.bitrix.info/rest/)"},
+	{Flag: "client-endpoint", Env: "B24_CLIENT_ENDPOINT", Usage: "first start: the portal's REST address, such as " +
+		"https://example.bitrix24.com/rest/"},
+	{Flag: "server-endpoint", Env: "B24_SERVER_ENDPOINT", Usage: "first start: REST address of the OAuth server (default " +
+		"https://oauth.bitrix.info/rest/)"},
 	{Flag: "access-token", Env: "B24_ACCESS_TOKEN", Usage: "first start: an administrator's access token; prefer the variable"},
 	{Flag: "refresh-token", Env: "B24_REFRESH_TOKEN", Usage: "first start: the refresh token that came with it; prefer the variable"},
 }

@@ -14,10 +14,13 @@ import (
 func Application() []Setting {
 	return []Setting{
 		{Flag: "client-id", Env: "B24_CLIENT_ID", Usage: "the application's client id"},
-		{Flag: "client-secret", Env: "B24_CLIENT_SECRET", Usage: "the application's client secret; prefer the variable, since others can see flags"},
+		{Flag: "client-secret", Env: "B24_CLIENT_SECRET", Usage: "the application's client secret; prefer the variable, since others can " +
+			"see flags"},
 		{Flag: "oauth-hosts", Env: "B24_OAUTH_HOSTS", Usage: "extra allowed OAuth hosts, host[:port], comma-separated"},
-		{Flag: "insecure-http", Env: "B24_INSECURE_HTTP", Switch: true, Usage: "development only: also allow http:// endpoints on loopback and on the OAuth hosts"},
-		{Flag: "data", Env: "B24_DATA", Usage: "folder for state, in which each application has a folder of its own; others must not be able to write to it (default: b24events in the user's folder for state)"},
+		{Flag: "insecure-http", Env: "B24_INSECURE_HTTP", Switch: true, Usage: "development only: also allow http:// endpoints on " +
+			"loopback and on the OAuth hosts"},
+		{Flag: "data", Env: "B24_DATA", Usage: "folder for state, in which each application has a folder of its own; others must not be " +
+			"able to write to it (default: b24events in the user's folder for state)"},
 	}
 }
 

@@ -108,7 +108,8 @@ func Claim(path string, owner Owner) (string, error) {
 	case err != nil:
 		return "", err
 	case have != owner:
-		return "", Usage("B24_DATA: %s belongs to another queue or application (%v) and not to this one (%v); move it away, or name another folder", path, have, owner)
+		return "", Usage("B24_DATA: %s belongs to another queue or application (%v) and not to this one (%v); move it away, or name "+
+			"another folder", path, have, owner)
 	default:
 		return path, nil
 	}

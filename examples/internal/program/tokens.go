@@ -27,7 +27,8 @@ func (v Values) Tokens() ([]Token, error) {
 		token, member, bound := strings.Cut(text, "@")
 		switch {
 		case len(token) < minToken:
-			return nil, Usage("B24_APPLICATION_TOKEN: token %d of %d has less than %d characters and can be guessed; use the one that the portal shows",
+			return nil, Usage("B24_APPLICATION_TOKEN: token %d of %d has less than %d characters and can be guessed; use the one that the "+
+				"portal shows",
 				i+1, len(list), minToken)
 		case bound && !ValidMemberID(member):
 			return nil, Usage("B24_APPLICATION_TOKEN: what follows the @ of token %d of %d is not a member_id; write token@member_id", i+1,
@@ -38,7 +39,8 @@ func (v Values) Tokens() ([]Token, error) {
 		tokens[i] = Token{Text: token, MemberID: member}
 	}
 	if unbound > 1 {
-		return nil, Usage("B24_APPLICATION_TOKEN holds several tokens without a portal, each of which could speak for the portals of the others; " +
+		return nil, Usage("B24_APPLICATION_TOKEN holds several tokens without a portal, each of which could speak for the portals of the " +
+			"others; " +
 			"write token@member_id for each, also for the old and the new token of one webhook")
 	}
 	return tokens, nil
