@@ -35,6 +35,8 @@ const (
 	errGap      Error = "natsstore: messages from the server were lost"
 	errSilence  Error = "natsstore: the server sends no messages"
 	errNoCursor Error = "natsstore: the server has ended the cursor"
+	errReopen   Error = "natsstore: the cursor of all partitions has read everything"
+	errHidden   Error = "natsstore: the server does not send all messages that it has"
 )
 
 // errNothing means that no message came in time.
@@ -59,6 +61,7 @@ type query struct {
 type cursor struct {
 	s        *Store
 	stream   string
+	filter   string // empty for all subjects
 	consumer string
 	sub      *nats.Subscription
 	msgs     chan *nats.Msg
@@ -70,6 +73,7 @@ type cursor struct {
 	asked    int    // messages that the last one may still bring
 	last     uint64 // consumer sequence of the last message
 	left     uint64 // how many messages there were when the cursor was opened
+	more     bool   // the server has said that there are more messages
 }
 
 // open makes a cursor.
@@ -78,7 +82,7 @@ func (s *Store) open(ctx context.Context, q query) (*cursor, error) {
 		q.ahead = readAhead
 	}
 	c := &cursor{
-		s: s, stream: q.stream, consumer: "b24-" + rand.Text()[:16], inbox: s.nc.NewInbox() + ".", ahead: q.ahead,
+		s: s, stream: q.stream, filter: q.filter, consumer: "b24-" + rand.Text()[:16], inbox: s.nc.NewInbox() + ".", ahead: q.ahead,
 		bytes: max(minReadBytes, 2*s.linkNow().maxPayload), msgs: make(chan *nats.Msg, q.ahead+statusRoom),
 	}
 	config := jetstream.ConsumerConfig{
@@ -99,7 +103,10 @@ func (s *Store) open(ctx context.Context, q query) (*cursor, error) {
 		return nil, fmt.Errorf("cursor: %w", err)
 	}
 	create := s.apiRequest(q.stream, "CONSUMER.CREATE", string(body))
-	create.subject += "." + c.consumer + "." + q.filter
+	create.subject += "." + c.consumer
+	if q.filter != "" {
+		create.subject += "." + q.filter
+	}
 	if err := s.execute(ctx, []*request{create}); err != nil {
 		go c.remove()
 		return nil, err
@@ -108,6 +115,7 @@ func (s *Store) open(ctx context.Context, q query) (*cursor, error) {
 		return nil, fmt.Errorf("cursor: %w", err)
 	}
 	c.left = create.reply.Pending
+	c.more = c.left > 0
 	if err := c.subscribe(ctx); err != nil {
 		return nil, fmt.Errorf("cursor: %w", err)
 	}
@@ -231,6 +239,7 @@ func (c *cursor) read(msg *nats.Msg) (*message, error) {
 		return nil, errGap
 	}
 	c.asked = max(0, c.asked-1)
+	c.more = about.NumPending > 0
 	return &message{
 		subject: msg.Subject, header: msg.Header, data: msg.Data,
 		seq: about.Sequence.Stream, time: about.Timestamp, pending: about.NumPending,
@@ -246,6 +255,9 @@ func (c *cursor) status(msg *nats.Msg) error {
 	case code == "100":
 		if sent, err := strconv.ParseUint(first(msg.Header, "Nats-Last-Consumer"), 10, 64); err == nil && sent > c.last {
 			return errGap // a message that was sent earlier is missing
+		}
+		if c.more { // it has sent nothing for the time of a beat
+			return errHidden
 		}
 	case msg.Subject != c.inbox+strconv.Itoa(c.requests):
 		// an earlier request, which has brought all its messages

@@ -80,6 +80,7 @@ type feeding struct {
 	server string    // the server of the last cursor
 	last   uint64    // sequence of the last record that was yielded or skipped
 	lastAt time.Time // when that record was stored
+	whole  bool      // the next cursor is to be one of all partitions
 
 	// For records that are older than the Feed, until all of them were read.
 	old      bool
@@ -118,7 +119,12 @@ func (f *feeding) run(ctx context.Context) (worked bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	c, err := f.s.open(ctx, query{stream: f.s.pending(), filter: f.s.in(f.part), from: from})
+	q := query{stream: f.s.pending(), filter: f.s.in(f.part), from: from}
+	if f.whole {
+		q.filter = ""
+	}
+	f.whole = false
+	c, err := f.s.open(ctx, q)
 	if err != nil {
 		return false, err
 	}
@@ -128,21 +134,39 @@ func (f *feeding) run(ctx context.Context) (worked bool, err error) {
 	}
 	for opened := time.Now(); ; {
 		m, err := c.next(ctx, 0)
+		if errors.Is(err, errHidden) {
+			f.readWhole(ctx)
+			return true, err
+		}
 		if err != nil {
 			return worked || time.Since(opened) > feedPatience && !errors.Is(err, errSilence), err
 		}
 		worked = true
 		began := time.Now()
-		if err := f.take(ctx, m); err != nil {
-			return worked, err
+		if m.subject == f.s.in(f.part) { // else the cursor is of all partitions
+			if err := f.take(ctx, m); err != nil {
+				return worked, err
+			}
 		}
 		if m.pending == 0 || m.seq >= f.start {
 			f.caughtUp(ctx)
+			if c.filter == "" {
+				return worked, errReopen
+			}
 		}
 		if time.Since(began) > staleAfter {
 			return worked, errGap
 		}
 	}
+}
+
+// readWhole makes the next cursor one of all partitions, until it has read everything. Servers before
+// 2.10 hide records now and then: after many deletes, what they keep of a subject is wrong for some
+// minutes, and a cursor with a filter then passes its records over.
+func (f *feeding) readWhole(ctx context.Context) {
+	f.whole = true
+	f.s.log.LogAttrs(ctx, slog.LevelInfo, "natsstore: the server passes records of a partition over; reading all partitions",
+		slog.String(KeyStream, f.s.pending()), slog.Int(KeyPartition, f.part))
 }
 
 // begin reads the state of the stream and returns the sequence to read from. After a restart of the
