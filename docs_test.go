@@ -174,8 +174,8 @@ func addSpec(names map[string]bool, spec ast.Spec) {
 	}
 }
 
-// TestDocsCommands: the targets of make and the scripts that documents and workflows name exist, and
-// actions are pinned by their commits.
+// TestDocsCommands: the targets of make and the scripts that documents and workflows name exist,
+// and actions are pinned by their commits.
 func TestDocsCommands(t *testing.T) {
 	t.Parallel()
 	makefile, err := os.ReadFile("Makefile")

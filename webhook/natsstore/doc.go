@@ -58,8 +58,8 @@
 // and deletes them again. Others are handled twice. On every version, a power failure has that
 // effect for the last two minutes. Discarded parked records may come back in the same way.
 //
-// Servers before 2.10 also pass records over now and then, when they were asked for the records of a
-// partition after many deletes. A Feed notices that within five seconds, and reads all partitions
+// Servers before 2.10 also pass records over now and then, when they were asked for the records of
+// a partition after many deletes. A Feed notices that within five seconds, and reads all partitions
 // once.
 //
 // # Order

@@ -160,9 +160,9 @@ func (f *feeding) run(ctx context.Context) (worked bool, err error) {
 	}
 }
 
-// readWhole makes the next cursor one of all partitions, until it has read everything. Servers before
-// 2.10 hide records now and then: after many deletes, what they keep of a subject is wrong for some
-// minutes, and a cursor with a filter then passes its records over.
+// readWhole makes the next cursor one of all partitions, until it has read everything. Servers
+// before 2.10 hide records now and then: after many deletes, what they keep of a subject is wrong
+// for some minutes, and a cursor with a filter then passes its records over.
 func (f *feeding) readWhole(ctx context.Context) {
 	f.whole = true
 	f.s.log.LogAttrs(ctx, slog.LevelInfo, "natsstore: the server passes records of a partition over; reading all partitions",
