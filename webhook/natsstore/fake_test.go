@@ -155,3 +155,49 @@ func TestAPIFails(t *testing.T) {
 		})
 	}
 }
+
+// TestHiddenRecords has the server count the records of a partition and not deliver them, as
+// servers before 2.10 do after many deletes. The Feed reads them in another way, in their order, and
+// yields none twice.
+func TestHiddenRecords(t *testing.T) {
+	t.Parallel()
+	for name, server := range sharedServers {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			url := server(t)
+			var mu sync.Mutex
+			filtered := 0
+			b := startBetween(t, url, func(b *between, operation string, m *nats.Msg) bool {
+				if !strings.HasPrefix(operation, "CONSUMER.CREATE.") || !strings.Contains(operation, ".in.") || !strings.HasSuffix(operation, ".0") {
+					return false
+				}
+				mu.Lock()
+				filtered++
+				first := filtered == 1
+				mu.Unlock()
+				if !first {
+					return false
+				}
+				hidden := strings.Replace(string(m.Data), `"opt_start_seq":1`, `"opt_start_seq":1000000`, 1)
+				answer, err := b.nc.Request("$JS.API."+operation, []byte(hidden), 5*time.Second)
+				if err != nil {
+					return false
+				}
+				return m.Respond([]byte(strings.Replace(string(answer.Data), `"num_pending":0`, `"num_pending":3`, 1))) == nil
+			})
+			store := newSpace(t, url, natsstore.WithDomain(b.domain)).open(t)
+			add := records(0, 3, "record")
+			commit(t, store, add)
+			commit(t, store, records(1, 5, "of another partition"))
+			feed := startFeed(t, store, 0)
+			require.Equal(t, ids(add), ids(feed.take(3)))
+			later := records(0, 2, "later")
+			commit(t, store, later)
+			require.Equal(t, ids(later), ids(feed.take(2)))
+			feed.stop()
+			mu.Lock()
+			defer mu.Unlock()
+			require.GreaterOrEqual(t, filtered, 2, "the Feed goes back to its partition")
+		})
+	}
+}
