@@ -35,6 +35,9 @@ func isAny(err error, kinds ...error) bool {
 // TLS handshake.
 func TestHostileAddressesGetNothing(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("it takes seconds")
+	}
 	var hits atomic.Int64
 	trap := httptest.NewUnstartedServer(http.NotFoundHandler())
 	trap.Listener = countingListener{trap.Listener, &hits}

@@ -682,6 +682,9 @@ func TestInstallationSurvivesItsCaller(t *testing.T) {
 // and the application does not send its secret all the time.
 func TestFloodOfInstallations(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("it takes seconds")
+	}
 	const (
 		perSecond = 200
 		seconds   = 20

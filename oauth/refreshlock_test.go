@@ -16,5 +16,8 @@ var (
 
 func TestMemoryLeaserIsALocker(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("it takes seconds")
+	}
 	oauthtest.TestLocker(t, func(*testing.T) oauth.Locker { return offline.NewMemoryLeaser() })
 }

@@ -476,6 +476,9 @@ func TestOddAddressesInARenewalCostNoTokens(t *testing.T) {
 
 func TestFaultsOfTheOAuthServer(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("it takes seconds")
+	}
 	tests := map[string]struct {
 		fault eventtest.Fault
 		first error

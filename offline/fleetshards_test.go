@@ -435,6 +435,9 @@ func TestFleetSurvivesAShortOutage(t *testing.T) {
 // ONOFFLINEEVENT reaches any of the processes, and is passed on to the one that works the portal.
 func TestFleetsPassWakeUpsOn(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("it takes seconds")
+	}
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 4)
 		l := offline.NewMemoryLeaser()
@@ -460,6 +463,9 @@ func TestFleetsPassWakeUpsOn(t *testing.T) {
 // A portal that refuses for good is not asked sooner because another process was woken for it.
 func TestFleetsPassNoWakeUpsOnToTheRefused(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("it takes seconds")
+	}
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 4)
 		l := offline.NewMemoryLeaser()

@@ -196,6 +196,9 @@ func TestAbandonedRecordBehindThoseThatAreBeingCleared(t *testing.T) {
 // Looking for orphans asks for no more than workers can take, however many there are.
 func TestOrphansAreReadAsWorkersNeedThem(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("it takes seconds")
+	}
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
 		f.change("UPDATE", upTo(3000)...)

@@ -214,6 +214,9 @@ func (panicLog) Handle(context.Context, slog.Record) error { panic("log") }
 // it costs the process.
 func TestHostileLoggerThatPanics(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("it takes seconds")
+	}
 	if !inChild(t) {
 		return
 	}
@@ -2169,6 +2172,9 @@ func TestGuardPlacesOfAPortal(t *testing.T) {
 // TestGuardPortalsAreLetGo: a portal without records in memory takes no memory.
 func TestGuardPortalsAreLetGo(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("it takes seconds")
+	}
 	if !inChild(t) {
 		return
 	}

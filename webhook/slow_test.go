@@ -145,6 +145,9 @@ func TestReadDeadline(t *testing.T) {
 // suffers from it.
 func TestReadTimeoutIsForTheBodyOnly(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("it takes seconds")
+	}
 	for name, http2 := range map[string]bool{"HTTP/1.1": false, "HTTP/2": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

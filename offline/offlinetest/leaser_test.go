@@ -16,6 +16,9 @@ import (
 
 func TestMemoryLeaser(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("it takes seconds")
+	}
 	offlinetest.TestLeaser(t, func(*testing.T) offline.Leaser { return offline.NewMemoryLeaser() })
 }
 

@@ -157,8 +157,8 @@ func TestAPIFails(t *testing.T) {
 }
 
 // TestHiddenRecords has the server count the records of a partition and not deliver them, as
-// servers before 2.10 do after many deletes. The Feed reads them in another way, in their order, and
-// yields none twice.
+// servers before 2.10 do after many deletes. The Feed reads them in another way, in their order,
+// and yields none twice.
 func TestHiddenRecords(t *testing.T) {
 	t.Parallel()
 	for name, server := range sharedServers {

@@ -48,6 +48,9 @@ func TestMemoryStore(t *testing.T) {
 
 func TestMemoryStoreLeases(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("it takes seconds")
+	}
 	offlinetest.TestLeaser(t, func(t *testing.T) offline.Leaser {
 		t.Helper()
 		store, err := webhooktest.NewMemoryStore()

@@ -217,6 +217,9 @@ func TestMemberIDsThatAreNone(t *testing.T) {
 
 func TestConnectWaitsOutWhatPasses(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("it takes seconds")
+	}
 	portal, app, env := programtest.Portal(t)
 	p, err := open(t, env.Seeded(t, app))
 	require.NoError(t, err)
