@@ -61,7 +61,6 @@ type query struct {
 type cursor struct {
 	s        *Store
 	stream   string
-	filter   string // empty for all subjects
 	consumer string
 	sub      *nats.Subscription
 	msgs     chan *nats.Msg
@@ -82,7 +81,7 @@ func (s *Store) open(ctx context.Context, q query) (*cursor, error) {
 		q.ahead = readAhead
 	}
 	c := &cursor{
-		s: s, stream: q.stream, filter: q.filter, consumer: "b24-" + rand.Text()[:16], inbox: s.nc.NewInbox() + ".", ahead: q.ahead,
+		s: s, stream: q.stream, consumer: "b24-" + rand.Text()[:16], inbox: s.nc.NewInbox() + ".", ahead: q.ahead,
 		bytes: max(minReadBytes, 2*s.linkNow().maxPayload), msgs: make(chan *nats.Msg, q.ahead+statusRoom),
 	}
 	config := jetstream.ConsumerConfig{

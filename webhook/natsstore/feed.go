@@ -80,7 +80,7 @@ type feeding struct {
 	server string    // the server of the last cursor
 	last   uint64    // sequence of the last record that was yielded or skipped
 	lastAt time.Time // when that record was stored
-	whole  bool      // the next cursor is to be one of all partitions
+	whole  bool      // the cursor is one of all partitions, until that has read everything
 
 	// For records that are older than the Feed, until all of them were read.
 	old      bool
@@ -123,7 +123,6 @@ func (f *feeding) run(ctx context.Context) (worked bool, err error) {
 	if f.whole {
 		q.filter = ""
 	}
-	f.whole = false
 	c, err := f.s.open(ctx, q)
 	if err != nil {
 		return false, err
@@ -143,16 +142,17 @@ func (f *feeding) run(ctx context.Context) (worked bool, err error) {
 		}
 		worked = true
 		began := time.Now()
-		if m.subject == f.s.in(f.part) { // else the cursor is of all partitions
+		if !f.whole || m.subject == f.s.in(f.part) {
 			if err := f.take(ctx, m); err != nil {
 				return worked, err
 			}
 		}
 		if m.pending == 0 || m.seq >= f.start {
 			f.caughtUp(ctx)
-			if c.filter == "" {
-				return worked, errReopen
-			}
+		}
+		if f.whole && m.pending == 0 {
+			f.whole = false
+			return worked, errReopen
 		}
 		if time.Since(began) > staleAfter {
 			return worked, errGap
@@ -160,9 +160,9 @@ func (f *feeding) run(ctx context.Context) (worked bool, err error) {
 	}
 }
 
-// readWhole makes the next cursor one of all partitions, until it has read everything. Servers
-// before 2.10 hide records now and then: after many deletes, what they keep of a subject is wrong
-// for some minutes, and a cursor with a filter then passes its records over.
+// readWhole makes the next cursor one of all partitions. Servers before 2.10 hide records now and
+// then: after many deletes, what they keep of a subject is wrong for some minutes, and a cursor
+// with a filter then passes its records over.
 func (f *feeding) readWhole(ctx context.Context) {
 	f.whole = true
 	f.s.log.LogAttrs(ctx, slog.LevelInfo, "natsstore: the server passes records of a partition over; reading all partitions",
