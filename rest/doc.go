@@ -70,8 +70,8 @@
 //
 // A call is refused with [ErrBadCall] if its parameters hold
 //
-//   - a type with a method Format, because it prints itself in its own way, as secrets do; to send a
-//     secret, convert it to a string
+//   - a type with a method Format, because it prints itself in its own way, as secrets do; to send
+//     a secret, convert it to a string
 //   - a channel, a function, a complex number, an array of bytes, or a struct without an exported
 //     field
 //   - a value that holds itself, or that nests deeper than 64 levels

@@ -30,7 +30,8 @@ var (
 //   - A delivery with the response 200 is handled, parked, or dropped by its handler.
 //   - Deliveries of an object are handled in order. One may be handled again, and never before an
 //     earlier one was handled or parked.
-//   - Handlers of an object do not overlap, except behind a process that was cut off from the store.
+//   - Handlers of an object do not overlap, except behind a process that was cut off from the
+//     store.
 //   - In the end nothing is pending, in memory or charged, and no goroutine is left.
 func TestStoreModel(t *testing.T) {
 	t.Parallel()

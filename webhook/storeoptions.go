@@ -24,10 +24,11 @@ const (
 // of the memory queue, with the same options. Three things differ:
 //
 //   - A delivery that is given up is parked in the store. With an [Archive] you can list parked
-//     deliveries, have them handled again, or delete them. Only deliveries that a handler drops with
-//     [event.Drop] are not parked.
+//     deliveries, have them handled again, or delete them. Only deliveries that a handler drops
+//     with [event.Drop] are not parked.
 //   - Handlers get deliveries without tokens, because none are stored. Events about the application
-//     (ONAPP*) keep theirs. [WithEncryptionKey] stores all tokens, encrypted, and handlers get them.
+//     (ONAPP*) keep theirs. [WithEncryptionKey] stores all tokens, encrypted, and handlers get
+//     them.
 //   - Handlers get no values of the request, and [WithContext] is refused.
 //
 // If a delivery cannot be stored within the enqueue timeout, the response is 503 and the delivery

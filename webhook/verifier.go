@@ -17,10 +17,11 @@ import (
 
 // Verifier decides whether a delivery is authentic, and returns what proves it. Its errors mean:
 //
-//   - If it matches [event.ErrUnknownPortal], the verifier does not know the portal, and another one may.
+//   - If it matches [event.ErrUnknownPortal], the verifier does not know the portal, and another
+//     one may.
 //   - If it matches [event.ErrForbidden], the delivery is forged.
-//   - Any other error means that the verifier cannot decide, for example because a database is down.
-//     Then the event is lost.
+//   - Any other error means that the verifier cannot decide, for example because a database is
+//     down. Then the event is lost.
 //
 // Verify is called before anything else reads the delivery, with a context that ends after the
 // verify timeout. It must not change the delivery, and must be safe for concurrent use.
@@ -252,11 +253,11 @@ func plausibleMemberID(memberID string) bool {
 // Any returns a verifier for a handler that several applications and outgoing webhooks share. It
 // accepts a delivery if one of vs does, with the proof of that one:
 //
-//  1. It calls the verifiers of applications, in order. The result is the first proof that proves an
-//     application (installation, tokens, call). Two applications on one portal have different
+//  1. It calls the verifiers of applications, in order. The result is the first proof that proves
+//     an application (installation, tokens, call). Two applications on one portal have different
 //     application tokens, so each gets its own deliveries.
-//  2. Then it tries the fixed tokens of [Tokens] and [TokensOf], at any place in vs. Those of [Tokens]
-//     do not count for a portal that a [TokensOf] names.
+//  2. Then it tries the fixed tokens of [Tokens] and [TokensOf], at any place in vs. Those of
+//     [Tokens] do not count for a portal that a [TokensOf] names.
 //  3. Then it takes a weaker proof from step 1, for example that of [InsecureNoVerify].
 //
 // If a verifier knows the portal and finds the delivery forged, no weaker proof overrules it: steps

@@ -38,8 +38,8 @@
 //
 //   - A slow portal has had an item that ran for [SlowAfter]. It is slow until an item ends sooner,
 //     [SlowFor] after the last that did not.
-//   - A busy portal has a backlog: as many of its lanes are ready as it may run items at a time, and
-//     at least two.
+//   - A busy portal has a backlog: as many of its lanes are ready as it may run items at a time,
+//     and at least two.
 //   - All others are ordinary.
 //
 // A free worker goes to the rings in this order:

@@ -120,7 +120,7 @@ func isCode(text string) bool {
 }
 
 // isTable reports whether a line stands as it is, and cannot be wrapped.
-func isTable(text string) bool { return strings.HasPrefix(text, "\t") || strings.HasPrefix(text, "  ") }
+func isTable(text string) bool { return strings.HasPrefix(text, "\t") }
 
 // isAddress reports whether a line is a source or the target of a link.
 func isAddress(text string) bool {

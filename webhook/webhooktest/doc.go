@@ -25,17 +25,17 @@
 //   - Order: if the Commit of a record returned before the Commit of another began, the record is
 //     yielded first, with several processes and slow Commits too. Nothing is left out, and nothing
 //     is yielded twice.
-//   - Every field comes back as it was: any bytes of Data, and times to the microsecond, in UTC. The
-//     store takes Data of 900 KB, and 512 records of 8 KB in one Commit.
+//   - Every field comes back as it was: any bytes of Data, and times to the microsecond, in UTC.
+//     The store takes Data of 900 KB, and 512 records of 8 KB in one Commit.
 //   - Marks have their effect once, however often they come. Marks for records that are not pending
 //     have none.
 //   - Feed sets Recovered for records that are older than itself, and for no others.
-//   - A Feed yields a new record within ten seconds, ends with its context, and leaves no goroutine.
-//     A loop body that blocks holds up neither Commit nor another partition.
+//   - A Feed yields a new record within ten seconds, ends with its context, and leaves no
+//     goroutine. A loop body that blocks holds up neither Commit nor another partition.
 //   - The store never gives an ID again, even after the newest record is gone and the data are
 //     opened again.
-//   - List returns pages in the order in which records were settled. Replay and Discard skip what is
-//     not archived. IDs that no store gave do no harm.
+//   - List returns pages in the order in which records were settled. Replay and Discard skip what
+//     is not archived. IDs that no store gave do no harm.
 //   - Each method but Feed returns an error if its context has ended, and the store stays usable.
 //   - Depth counts what is there, with a delay of ten seconds at most.
 //
