@@ -145,7 +145,7 @@ func TestKilledWithoutExtendedMode(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it kills processes")
 	}
-	const kills = 20
+	kills := times(20)
 	portal, app, env := programtest.Portal(t, eventtest.WithoutExtendedOffline())
 	between := &tap{portal: portal.URL(), lost: make(map[event.Entity]int), answers: make(chan struct{}, 1)}
 	between.ended.L = &between.mu
