@@ -10,8 +10,8 @@ test: ## the short tests of the core module
 	go test -short ./...
 
 .PHONY: all
-all: ## all tests of all modules
-	go test work
+all: ## the tests of all modules, the long ones too
+	LONG_TESTS=1 go test work
 
 .PHONY: check
 check: ## everything that must pass before a change lands

@@ -1,6 +1,7 @@
 package webhook_test
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -14,13 +15,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/internal/longtest"
 	"github.com/b24events/b24events/webhook"
 	"github.com/b24events/b24events/webhook/webhooktest"
 )
 
 // modelRuns is how many schedules TestStoreModel tries, and modelSeed the first of them.
 var (
-	modelRuns = flag.Int("store.model.runs", 500, "random schedules of TestStoreModel")
+	modelRuns = flag.Int("store.model.runs", 0, "random schedules of TestStoreModel, instead of the usual number")
 	modelSeed = flag.Uint64("store.model.seed", 1, "seed of the first schedule of TestStoreModel")
 )
 
@@ -35,10 +37,7 @@ var (
 //   - In the end nothing is pending, in memory or charged, and no goroutine is left.
 func TestStoreModel(t *testing.T) {
 	t.Parallel()
-	runs := *modelRuns
-	if testing.Short() {
-		runs = max(1, runs/10)
-	}
+	runs := cmp.Or(*modelRuns, longtest.Times(50, 500))
 	for i := range runs {
 		seed := *modelSeed + uint64(i)
 		if t.Failed() {

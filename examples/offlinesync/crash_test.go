@@ -15,6 +15,7 @@ import (
 
 	"github.com/b24events/b24events/event/eventtest"
 	"github.com/b24events/b24events/examples/internal/programtest"
+	"github.com/b24events/b24events/internal/longtest"
 )
 
 var crashSeed = flag.Uint64("crash.seed", 1, "of the choices that the crash tests make; their timing is real")
@@ -24,14 +25,6 @@ type victim struct {
 	cmd    *exec.Cmd
 	stderr *programtest.Output
 	ended  chan struct{}
-}
-
-// times is how often a process is killed. On Windows, and more so in Wine, a process starts slowly.
-func times(n int) int {
-	if runtime.GOOS == "windows" {
-		return n / 4
-	}
-	return n
 }
 
 func startVictim(t *testing.T, env programtest.Env) *victim {
@@ -168,7 +161,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it kills processes")
 	}
-	kills := times(50)
+	kills := longtest.Times(10, 50)
 	portal, app, env := programtest.Portal(t)
 	out := filepath.Join(t.TempDir(), "out.jsonl")
 	env = env.Seeded(t, app).With("OUT", out, "EVENTS", worldEvents, "POLL", "100ms", "RETRIES", "0", "RETRY_PARKED", "30ms")

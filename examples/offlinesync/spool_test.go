@@ -21,6 +21,7 @@ import (
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/event/eventtest"
 	"github.com/b24events/b24events/examples/internal/programtest"
+	"github.com/b24events/b24events/internal/longtest"
 )
 
 // tap stands between a process and the portal, and knows which records were in an answer after
@@ -145,7 +146,7 @@ func TestKilledWithoutExtendedMode(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it kills processes")
 	}
-	kills := times(20)
+	kills := longtest.Times(5, 20)
 	portal, app, env := programtest.Portal(t, eventtest.WithoutExtendedOffline())
 	between := &tap{portal: portal.URL(), lost: make(map[event.Entity]int), answers: make(chan struct{}, 1)}
 	between.ended.L = &between.mu

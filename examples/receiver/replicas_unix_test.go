@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/b24events/b24events/internal/longtest"
 )
 
 // proxy is a way to a server that can be cut: bytes stop, and connections stay open, as when a
@@ -155,6 +157,7 @@ func (r *replicas) moved(partitions int, which ...int) time.Duration {
 // one is cut off from the store for two leases, while events come all the time.
 func TestReplicas(t *testing.T) {
 	t.Parallel()
+	longtest.Skip(t, "it starts replicas behind a balancer")
 	for _, e := range engines(t) {
 		if !e.shared {
 			continue

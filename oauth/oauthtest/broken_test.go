@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/internal/longtest"
 	"github.com/b24events/b24events/oauth"
 	"github.com/b24events/b24events/oauth/oauthtest"
 )
@@ -450,9 +451,7 @@ func TestBrokenLocker(t *testing.T) {
 // testing.T, so each run is a process.
 func TestSuiteFindsFaults(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("it starts a process for each fault")
-	}
+	longtest.Skip(t, "it starts a process for each fault")
 	const whole, shared, locker = "TestBrokenStore", "TestBrokenSharedStore", "TestBrokenLocker"
 	for _, c := range []struct{ fault, test, subtest string }{
 		{"creates for any version", whole, "missing"},

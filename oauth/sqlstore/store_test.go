@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/internal/longtest"
 	"github.com/b24events/b24events/oauth"
 	"github.com/b24events/b24events/oauth/oauthtest"
 	"github.com/b24events/b24events/oauth/sqlstore"
@@ -78,6 +79,7 @@ func TestConformance(t *testing.T) {
 // TestConformanceOfSettings runs the suites with settings that change what statements do.
 func TestConformanceOfSettings(t *testing.T) {
 	t.Parallel()
+	longtest.Skip(t, "it runs the suites with each setting")
 	for name, c := range map[string]struct {
 		fresh      func(tb testing.TB) place
 		parameters string

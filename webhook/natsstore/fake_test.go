@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
 
+	"github.com/b24events/b24events/internal/longtest"
 	"github.com/b24events/b24events/webhook"
 	"github.com/b24events/b24events/webhook/natsstore"
 )
@@ -106,6 +107,7 @@ func TestDeletesInFlight(t *testing.T) {
 // TestAPIFails has the server lose requests, reply errors that pass, and reply nonsense.
 func TestAPIFails(t *testing.T) {
 	t.Parallel()
+	longtest.Skip(t, "it waits for requests to time out")
 	for name, server := range sharedServers {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

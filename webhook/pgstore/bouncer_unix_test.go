@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"github.com/b24events/b24events/internal/longtest"
 	"github.com/b24events/b24events/offline"
 	"github.com/b24events/b24events/offline/offlinetest"
 	"github.com/b24events/b24events/webhook"
@@ -87,9 +88,7 @@ max_client_conn = 200
 // TestPgBouncer runs the suites through PgBouncer, with the default settings of the pool.
 func TestPgBouncer(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("starts a PgBouncer; not with -short")
-	}
+	longtest.Skip(t, "it runs the suites through PgBouncer")
 	k := newKit(t)
 	dsn := startBouncer(t, k.dsn)
 	t.Run("store", func(t *testing.T) {

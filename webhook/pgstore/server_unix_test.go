@@ -20,6 +20,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
+
+	"github.com/b24events/b24events/internal/longtest"
 )
 
 // server is a PostgreSQL server that belongs to a test.
@@ -102,9 +104,7 @@ func freePort(tb testing.TB) string {
 // startServer makes a new data folder and starts a server on it. Settings are like "fsync=off".
 func startServer(tb testing.TB, settings ...string) *server {
 	tb.Helper()
-	if testing.Short() {
-		tb.Skip("starts a server of its own; not with -short")
-	}
+	longtest.Skip(tb, "it starts a server of its own")
 	s := &server{TB: tb, bin: binaries(tb), port: freePort(tb), settings: settings}
 	home := tempDir(tb)
 	s.as = unprivileged(tb, home)

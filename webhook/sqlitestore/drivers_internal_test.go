@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/b24events/b24events/internal/longtest"
 	"github.com/b24events/b24events/webhook"
 	"github.com/b24events/b24events/webhook/webhooktest"
 )
@@ -14,6 +15,7 @@ import (
 // TestOtherDriver runs the suite with the same statements over another build of SQLite.
 func TestOtherDriver(t *testing.T) {
 	t.Parallel()
+	longtest.Skip(t, "it runs the suite twice more")
 	for name, c := range map[string]struct {
 		config config
 		kept   []webhooktest.TestOption

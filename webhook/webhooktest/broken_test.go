@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/b24events/b24events/internal/longtest"
 	"github.com/b24events/b24events/webhook"
 	"github.com/b24events/b24events/webhook/webhooktest"
 )
@@ -508,9 +509,7 @@ func TestBrokenKeepingStore(t *testing.T) {
 // testing.T, so each run is a process.
 func TestSuiteFindsFaults(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("it starts a process for each fault")
-	}
+	longtest.Skip(t, "it starts a process for each fault")
 	const store, keeping = "TestBrokenStore", "TestBrokenKeepingStore"
 	for _, c := range []struct{ fault, test, subtest string }{
 		{"none", store, ""},
