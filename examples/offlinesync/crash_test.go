@@ -153,9 +153,9 @@ func (v *victim) works(d time.Duration, until func() bool) {
 	}
 }
 
-// The process is killed many times while objects are added, changed and deleted, and some records are
-// parked for a while. The last state of every object must reach the file after its last change, and
-// nothing may stay in the queue.
+// The process is killed many times while objects are added, changed and deleted, and some records
+// are parked for a while. The last state of every object must reach the file after its last change,
+// and nothing may stay in the queue.
 func TestKilledAtAnyMoment(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
