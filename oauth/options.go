@@ -91,7 +91,7 @@ func WithHosts(hosts ...string) Option {
 // WithInsecureHTTP allows http endpoints of OAuth servers and portals, on loopback addresses and on
 // the hosts named. Each is a host, for every port, or host:port. Tokens then travel unencrypted, so
 // it is for fake portals in tests and for development. An OAuth server must still be on the allow
-// list; see [WithHosts]. The option of the same name in package rest means the same.
+// list; see [WithHosts]. Clients of package rest that call with these tokens follow this option.
 func WithInsecureHTTP(hosts ...string) Option {
 	return func(cfg *config) error {
 		plain, err := plainhttp.New(hosts...)

@@ -112,6 +112,10 @@ func NewPortals(cfg Config, store Store, opts ...Option) (*Portals, error) {
 // uses it for calls too, so that a proxy or a certificate is configured once.
 func (p *Portals) HTTPClient() *http.Client { return p.http }
 
+// AllowsHTTP reports whether [WithInsecureHTTP] allows http for a host and port. Package rest asks
+// it, so that the option is given once.
+func (p *Portals) AllowsHTTP(host, port string) bool { return p.client.hosts.plain.Allows(host, port) }
+
 // Format prints no secret, whatever the verb.
 func (p *Portals) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("oauth.Portals")) }
 

@@ -23,7 +23,7 @@ func (cs *Clients) parseEndpoint(endpoint string) (*url.URL, error) {
 		return nil, errors.New("the portal's endpoint must be an address such as https://example.bitrix24.com/rest/")
 	case strings.HasSuffix(strings.TrimSuffix(u.Path, "/"), "/rest/api"):
 		return nil, errors.New("the portal's endpoint ends in /rest/; methods of REST 3.0 are called there by Call3")
-	case u.Scheme != "https" && (u.Scheme != "http" || !cs.plain.Allows(hostOf(u), u.Port())):
+	case u.Scheme != "https" && (u.Scheme != "http" || !cs.plain(hostOf(u), u.Port())):
 		return nil, errors.New("the portal's endpoint must be https; for development there is WithInsecureHTTP")
 	}
 	if !strings.HasSuffix(u.Path, "/") {

@@ -54,7 +54,7 @@ type Clients struct {
 	batcher *batcher
 	meter   *meter
 	retries int
-	plain   plainhttp.Hosts
+	plain   func(host, port string) bool // may be reached by http
 }
 
 type config struct {
@@ -138,8 +138,8 @@ func WithLogger(l *slog.Logger) Option {
 
 // WithInsecureHTTP allows portals with an http endpoint, on loopback addresses and on the hosts
 // named, each as host for every port or as host:port. Tokens are then sent in the clear, so it is
-// for fake portals in tests and for development. The option of the same name in package oauth does
-// the same.
+// for fake portals in tests and for development. It is not needed if the credentials have a method
+// AllowsHTTP, as oauth.Portals has: then oauth.WithInsecureHTTP is for calls too.
 func WithInsecureHTTP(hosts ...string) Option {
 	return func(cfg *config) error {
 		plain, err := plainhttp.New(hosts...)
@@ -183,6 +183,10 @@ func NewClients(c Credentials, opts ...Option) (*Clients, error) {
 		return nil, err
 	}
 	p.creds = c
+	if from, ok := c.(interface{ AllowsHTTP(host, port string) bool }); ok {
+		own := p.plain
+		p.plain = func(host, port string) bool { return own(host, port) || from.AllowsHTTP(host, port) }
+	}
 	return p, nil
 }
 
@@ -229,7 +233,7 @@ func newClients(opts []Option, hook bool) (*Clients, error) {
 		batcher: newBatcher(DefaultWindow, batch.Max),
 		meter:   &meter{observers: cfg.observers},
 		retries: cfg.retries,
-		plain:   cfg.plain,
+		plain:   cfg.plain.Allows,
 	}, nil
 }
 

@@ -1,0 +1,58 @@
+// Command watch takes the events of one portal's outgoing webhook. There is no OAuth.
+package main
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/rest"
+	"github.com/b24events/b24events/webhook"
+)
+
+// Deal is what this program wants to know of a deal.
+type Deal struct {
+	Title  string  `b24:"TITLE"`
+	Amount float64 `b24:"OPPORTUNITY"`
+	Closed bool    `b24:"CLOSED"`
+}
+
+func main() {
+	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	portal, err := rest.NewWebhook(os.Getenv("B24_INCOMING_WEBHOOK")) // to read what changed
+	if err == nil {
+		err = run(ctx, log, portal, os.Getenv("B24_APPLICATION_TOKEN"), "127.0.0.1:8080")
+	}
+	stop()
+	if err != nil {
+		log.Error("the program failed", "error", err)
+		os.Exit(1)
+	}
+}
+
+// run takes events at /bitrix24 until ctx ends, and handles all that it acknowledged.
+func run(ctx context.Context, log *slog.Logger, portal *rest.Client, token, addr string) error {
+	mux := event.NewMux()
+	event.On(mux, event.OnCrmDealUpdate, func(ctx context.Context, d *event.Delivery, e event.CRMEntity) error {
+		deal, err := event.Fetch[Deal](ctx, portal, d)
+		if err != nil {
+			return err // tried again; if the deal is gone, that is the end of it
+		}
+		log.InfoContext(ctx, "deal changed", "id", e.ID, "title", deal.Title, "amount", deal.Amount, "closed", deal.Closed)
+		return nil
+	})
+	hook, err := webhook.NewHandler(webhook.Tokens(token), mux, webhook.WithLogger(log))
+	if err != nil {
+		return err
+	}
+	routes := http.NewServeMux() // or chi, gin, echo: hook is an http.Handler
+	routes.Handle("/bitrix24", hook)
+	server := &http.Server{Addr: addr, Handler: routes, ReadHeaderTimeout: 10 * time.Second}
+	return webhook.Serve(ctx, server, 30*time.Second, hook.Shutdown)
+}
