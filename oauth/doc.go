@@ -95,6 +95,9 @@
 //	ErrUnverified      an installation, a user or a new address is not confirmed; also an event.ErrForbidden
 //	ErrNoUserToken     an event carries no token of its user that works; from UserCredentials
 //	ErrRedirect        a redirect with a code was not begun in this session, is another portal's, or is malformed
+//	ErrHook            an installation page is stored, and Hooks.Installed failed; open the page again
+//	ErrNoSession, ErrSession, ErrSessionExpired, ErrCrossOrigin
+//	                   from Sessions: a request has no session, an invalid one, or is another site's
 //	ErrHostNotAllowed  an OAuth server is not on the allow list
 //	ErrEndpoint        an address is malformed, or not https
 //	ErrUnreadable      a stored installation is damaged, foreign or of another version

@@ -58,6 +58,17 @@ const (
 	// ErrRedirect means that a redirect with an authorization code is malformed, or was not begun in
 	// this browser's session.
 	ErrRedirect ErrorKind = "the redirect is malformed, was not begun in this session, or is another portal's"
+	// ErrHook means that an installation page was confirmed and stored, and that [Hooks.Installed]
+	// failed. The chain holds the hook's error.
+	ErrHook ErrorKind = "the installation is stored, but its hook failed"
+	// ErrNoSession means that a request carries no session of a page.
+	ErrNoSession ErrorKind = "the request carries no session"
+	// ErrSession means that a session is malformed, forged, or another application's.
+	ErrSession ErrorKind = "the session is not valid"
+	// ErrSessionExpired means that a session is over. The page must be opened again.
+	ErrSessionExpired ErrorKind = "the session is over; open the page again"
+	// ErrCrossOrigin means that another site may have caused a request that has a session's cookie.
+	ErrCrossOrigin ErrorKind = "the request comes from another origin"
 	// ErrShutdown means that Shutdown was called, so that no new work begins.
 	ErrShutdown ErrorKind = "shut down"
 )
@@ -105,7 +116,8 @@ func (e *Error) Unwrap() error { return e.Err }
 // neither is a server or a store that fails.
 func (e *Error) Permanent() bool {
 	switch e.Kind {
-	case ErrConfig, ErrNotFound, ErrReauthorize, ErrCredentials, ErrHostNotAllowed, ErrEndpoint, ErrNoUserToken, ErrUnverified, ErrShutdown:
+	case ErrConfig, ErrNotFound, ErrReauthorize, ErrCredentials, ErrHostNotAllowed, ErrEndpoint, ErrNoUserToken, ErrUnverified, ErrShutdown,
+		ErrNoSession, ErrSession, ErrSessionExpired, ErrCrossOrigin:
 		return true
 	default:
 		return false

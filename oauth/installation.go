@@ -54,6 +54,13 @@ func (in Installation) Domain() string {
 	return u.Host
 }
 
+// withoutUser returns the installation without what belongs to its user or proves the portal.
+func (in Installation) withoutUser() Installation {
+	in.AccessToken, in.RefreshToken, in.Expires, in.UserID = "", "", time.Time{}, 0
+	in.ApplicationToken, in.PreviousApplicationToken, in.ExtraApplicationTokens = "", "", nil
+	return in
+}
+
 // clone returns a deep copy.
 func (in Installation) clone() Installation {
 	in.Scope = slices.Clone(in.Scope)

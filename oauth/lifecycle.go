@@ -18,13 +18,19 @@ import (
 //
 // A hook gets the installation as it is stored after the event's changes. It runs once for each
 // event: a copy of an event whose hook has succeeded does nothing. After an error the hook runs
-// again when the queue retries the delivery. The latest 1,000 successes are kept in memory. So a
-// copy that reaches another process, or this one after a restart, runs its hook again.
+// again when the queue retries the delivery, or when the user opens the page again. The latest 1,000
+// successes are kept in memory. So a copy that reaches another process, or this one after a restart,
+// runs its hook again.
 type Hooks struct {
-	// Installed runs after an installation was verified and stored. Bind events here. in.SetUpAt is
-	// zero for a new installation, until the hook has succeeded, and not for a repeated one. An
-	// application with pages gets the event only if it has bound it before BX24.installFinish. It
-	// should do the same work on its installation page too.
+	// Installed runs after an installation was verified and stored: that of an ONAPPINSTALL, and that
+	// of an installation page, by [Portals.Install]. Bind events here. in.SetUpAt is zero for a new
+	// installation, until the hook has succeeded, and not for a repeated one.
+	//
+	// An installation that arrives as page and as event runs the hook once, even if both arrive at
+	// the same time: an ONAPPINSTALL within ten minutes after its page is a copy. If the two reach
+	// different processes, both run the hook, and the later one usually finds in.SetUpAt set. For a
+	// page, e is zero and the hook has a minute; Portals.Install returns its error as [ErrHook].
+	// [Portals.Exchange] and [Portals.Seed] run no hook.
 	Installed func(ctx context.Context, in Installation, e event.AppInstall) error
 	// Updated runs after the application was updated on the portal. A new application token is stored
 	// by then.
@@ -92,6 +98,7 @@ type lifecycle struct {
 	portals *Portals
 	hooks   Hooks
 	done    once
+	setUps  setUps
 }
 
 // provenOnly lets handle get only deliveries that are proven for the application. It ignores those
@@ -110,27 +117,6 @@ func provenOnly[T any](
 			return event.Drop(&Error{Op: d.Name, Kind: ErrUnverified, Detail: "the delivery is not proven for this application; verify it first"})
 		}
 	}
-}
-
-func (l *lifecycle) installed(ctx context.Context, d *event.Delivery, e event.AppInstall) error {
-	if l.hooks.Installed == nil {
-		return nil
-	}
-	in, err := l.portals.Installation(ctx, d.MemberID())
-	if err == nil && d.Proof.By != event.ProofTokens && in.SetUpAt.After(in.InstalledAt) {
-		return nil // a copy of what is set up already, which brought no new tokens
-	}
-	if err := runHook(ctx, l, d, l.hooks.Installed, e); err != nil {
-		return err
-	}
-	_, err = l.portals.change(ctx, l.portals.appKey(d.MemberID()), func(in *Installation) bool {
-		if !in.SetUpAt.IsZero() && in.SetUpAt.After(in.InstalledAt) {
-			return false
-		}
-		in.SetUpAt = time.Now().UTC()
-		return true
-	})
-	return ignoreNotFound(err)
 }
 
 func (l *lifecycle) updated(ctx context.Context, d *event.Delivery, e event.AppUpdate) error {

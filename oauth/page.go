@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net/http"
 
 	"github.com/b24events/b24events/event"
 )
@@ -103,76 +102,4 @@ func (p *Portals) logRefusal(ctx context.Context, memberID string, err error) {
 	if errors.Is(err, ErrUnverified) {
 		p.log.LogAttrs(ctx, slog.LevelWarn, "bitrix24 page refused", slog.String(keyMemberID, memberID), slog.String(keyError, errorText(err)))
 	}
-}
-
-// maxPage is far more than a page's POST takes; placements may add options of their own.
-const maxPage = 256 << 10
-
-// PageHandler serves a page of the application, which the portal opens by a POST from the user's
-// browser. The handler lets verify confirm the tokens that the page carries. Then it calls serve,
-// which responds, with the confirmed access and with the request as it was posted: its Data has
-// PLACEMENT and PLACEMENT_OPTIONS. There are three functions for verify:
-//
-//	oauth.PageHandler(portals.VerifyPage, serve) // an ordinary page: who is it?
-//	oauth.PageHandler(portals.KeepUser, serve)   // the same, and that user's tokens are stored
-//	oauth.PageHandler(portals.Install, serve)    // the installation page: the tokens become the application's own
-//
-// If serve is not called, the response is 405 for methods other than POST, 413, 415 or 400 for a
-// body that no page has, 403 if verify refuses the page and 503 if verify could not find out. It
-// repeats nothing of the request. Caches must not keep pages, because each is made for one user.
-//
-// PageHandler returns [ErrConfig] if a function is nil.
-//
-// Source: https://apidocs.bitrix24.com/settings/oauth/simple-way.html
-func PageHandler(
-	verify func(context.Context, event.Auth) (Installation, error),
-	serve func(w http.ResponseWriter, r *http.Request, page *event.Delivery, access Installation),
-) (http.Handler, error) {
-	if verify == nil || serve == nil {
-		return nil, configError("PageHandler", "a function is nil; verify is Portals.VerifyPage, KeepUser or Install")
-	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodPost {
-			w.Header().Set("Allow", http.MethodPost)
-			plainStatus(w, http.StatusMethodNotAllowed)
-			return
-		}
-		r.Body = http.MaxBytesReader(w, r.Body, maxPage)
-		page, err := event.ParseRequest(r)
-		if err == nil && page.Kind != event.KindFrame {
-			err = event.ErrMalformed
-		}
-		if err != nil {
-			plainStatus(w, parseStatus(err))
-			return
-		}
-		in, err := verify(r.Context(), page.Auth)
-		switch {
-		case err == nil:
-			w.Header().Set("Cache-Control", "no-store")
-			serve(w, r, page, in)
-		case errors.Is(err, event.ErrForbidden), errors.Is(err, ErrNotFound):
-			plainStatus(w, http.StatusForbidden)
-		default:
-			plainStatus(w, http.StatusServiceUnavailable)
-		}
-	}), nil
-}
-
-func parseStatus(err error) int {
-	var tooLong *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLong), errors.Is(err, event.ErrTooLarge):
-		return http.StatusRequestEntityTooLarge
-	case errors.Is(err, event.ErrContentType):
-		return http.StatusUnsupportedMediaType
-	default:
-		return http.StatusBadRequest
-	}
-}
-
-// plainStatus responds with a status and the text of the status.
-func plainStatus(w http.ResponseWriter, status int) {
-	w.Header().Set("Cache-Control", "no-store")
-	http.Error(w, http.StatusText(status), status)
 }

@@ -33,6 +33,13 @@ func (r *removals) add(l *lifecycle) {
 	r.lifecycles = append(r.lifecycles, l)
 }
 
+// all returns the lifecycles.
+func (r *removals) all() []*lifecycle {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.lifecycles
+}
+
 // beginCheck reports whether a portal may be checked now. If so, it may not be checked again for a
 // while.
 func (r *removals) beginCheck(memberID string) (lifecycles []*lifecycle, ok bool) {
