@@ -14,6 +14,24 @@ import (
 // maxHandlerURL is how many bytes of a URL the portal compares. Two longer URLs may count as one.
 const maxHandlerURL = 180
 
+// ValidateHandlerURL returns an error that matches [ErrConfig] if no portal accepts the URL for
+// bindings, would confuse it with another one, or would send tokens over the internet in clear. The
+// rules are those of [Binding.Validate]. Call it when the program starts, with the URL that it takes
+// from its configuration:
+//
+//	if err := event.ValidateHandlerURL(publicURL); err != nil {
+//		return err
+//	}
+//
+// Otherwise a wrong URL shows only when the first customer installs the application. The error does
+// not repeat the URL.
+func ValidateHandlerURL(handlerURL string) error {
+	if err := checkHandlerURL(handlerURL); err != nil {
+		return misconfigured("%v", err)
+	}
+	return nil
+}
+
 // checkHandlerURL applies the portal's rules for handler URLs and the rules of this package. The
 // portal posts to any http URL, which sends tokens in clear. This package accepts http only if the
 // host is a loopback or a private address, or a name below localhost, because then nothing crosses

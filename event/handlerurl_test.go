@@ -248,3 +248,20 @@ func TestAppUserReady(t *testing.T) {
 	}, got)
 	require.Equal(t, event.Entity{Kind: "app"}, d.Entity(), "it waits for the application's other events")
 }
+
+// TestValidateHandlerURL: the function has the rules of bindings, and repeats nothing of the URL.
+func TestValidateHandlerURL(t *testing.T) {
+	t.Parallel()
+	for _, url := range []string{
+		"https://example.com/bitrix24", "http://127.0.0.1:8080/b", "example.com/b", "http://example.com/b", "https://localhost/b",
+		"https://example.com/b#x", "https://example.com/" + strings.Repeat("x", 200), "",
+	} {
+		bound := event.Binding{Event: "ONCRMDEALADD", Handler: url}.Validate()
+		err := event.ValidateHandlerURL(url)
+		require.Equal(t, bound == nil, err == nil, url)
+		if err != nil {
+			require.ErrorIs(t, err, event.ErrConfig, url)
+		}
+	}
+	require.NotContains(t, event.ValidateHandlerURL("http://planted.example/b?planted").Error(), "planted")
+}

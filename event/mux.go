@@ -120,7 +120,7 @@ func (m *Mux) Names() []string { return slices.Clone(m.names) }
 // each registered event that an application binds. Pass them to [API.Reconcile]. ONAPPUSERREADY and
 // the events of imbot.v2 bots are left out, because the platform binds them by itself. ONAPPINSTALL
 // is included, because an application with pages must bind it; for one without pages, the platform
-// has bound it already.
+// has bound it already. Bindings does not check the URL; [ValidateHandlerURL] does.
 func (m *Mux) Bindings(handlerURL string) []Binding {
 	return m.bindings(Binding{Handler: handlerURL})
 }
