@@ -36,13 +36,15 @@ type Middleware func(Handler) Handler
 // concurrent use. The zero Mux is ready to use.
 type Mux struct {
 	handlers   map[string]Handler
-	names      []string // in order of registration
+	activities map[string]Handler // by code
+	names      []string           // of events, in order of registration
 	middleware []Middleware
 	unhandled  Handler
 
-	routes  map[string]Handler // handlers inside the middleware
-	rest    Handler            // the fallback inside the middleware; nil until something is registered
-	started atomic.Bool
+	routes         map[string]Handler // handlers inside the middleware
+	activityRoutes map[string]Handler
+	rest           Handler // the fallback inside the middleware; nil until something is registered
+	started        atomic.Bool
 }
 
 // NewMux returns an empty Mux.
@@ -82,6 +84,9 @@ func (m *Mux) Use(mw ...Middleware) {
 	m.middleware = append(m.middleware, mw...)
 	for name, h := range m.handlers {
 		m.routes[name] = m.wrap(h)
+	}
+	for code, h := range m.activities {
+		m.activityRoutes[code] = m.wrap(h)
 	}
 	m.rest = m.wrap(m.fallback())
 }
@@ -144,13 +149,17 @@ func (m *Mux) bindings(template Binding) []Binding {
 	return all
 }
 
-// HandleEvent runs the handler for the delivery's name and returns its error, or [ErrUnhandled].
+// HandleEvent runs the handler for the delivery's name, or that of [OnActivity] for a call of an
+// automation rule, and returns its error, or [ErrUnhandled].
 func (m *Mux) HandleEvent(ctx context.Context, d *Delivery) error {
 	if !m.started.Load() {
 		m.started.Store(true)
 	}
-	h, ok := m.routes[d.Name]
-	if !ok {
+	var h Handler
+	var ok bool
+	if d.Kind == KindHandler {
+		h, ok = m.activityRoutes[d.Data.Get("code").Text()]
+	} else if h, ok = m.routes[d.Name]; !ok {
 		h, ok = m.routes[wireNameOf(d.Name)]
 	}
 	switch {

@@ -69,6 +69,10 @@
 //	too much being read and verified                      503, and the event is lost
 //	handler failed, with WithSync only                    500
 //
+// With [WithActivities], calls of automation rules and workflow activities are treated like events.
+// Application pages need a handler of their own, oauth.PageHandler; the log says so when one is
+// posted here.
+//
 // A middleware may read the body first. If its call of ParseForm or FormValue left a form in
 // r.PostForm, the Handler parses that instead. If it read the body in another way, the response is
 // 400, and the log says so.

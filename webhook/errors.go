@@ -57,8 +57,9 @@ const (
 		"verify applications by their installations")
 	// errNoProof means that a verifier accepted a delivery without saying what proves it.
 	errNoProof Error = "webhook: the verifier returned no proof and no error"
-	// errPage and errBodyTaken mean that the program's routes are wrong.
+	// errPage, errActivity and errBodyTaken mean that the program's routes are wrong.
 	errPage      Error = "webhook: the request opens an application page; serve pages with oauth.PageHandler at an address of their own"
+	errActivity  Error = "webhook: the request is a call of an automation rule or activity; let these in with WithActivities"
 	errBodyTaken Error = "webhook: the body was read before the Handler, perhaps by a middleware; " +
 		"a middleware may only read it with ParseForm or FormValue"
 	// errInterrupted is why a record is parked if it seems to end the process.

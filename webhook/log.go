@@ -16,7 +16,7 @@ import (
 const (
 	KeyReason     = "reason"      // a Reason
 	KeyStatus     = "status"      // HTTP status of the response
-	KeyEvent      = "event"       // wire name; "unknown" if it is the sender's text
+	KeyEvent      = "event"       // wire name; "activity" for automation rules; "unknown" if it is the sender's text
 	KeyMemberID   = "member_id"   // the portal; only of verified deliveries
 	KeyEventID    = "event_id"    // Key of the delivery; only of verified ones
 	KeyHandlerID  = "handler_id"  // the portal's ID of the binding
@@ -79,10 +79,22 @@ func plainName(name string) string {
 	return name
 }
 
+// activityName stands for the name of an event in lines about calls of automation rules, which have
+// none.
+const activityName = "activity"
+
+// nameOf returns the name of a verified delivery for the log.
+func nameOf(d *event.Delivery) string {
+	if d.Kind == event.KindHandler {
+		return activityName
+	}
+	return plainName(d.Name)
+}
+
 // identity returns the attributes of a verified delivery.
 func identity(d *event.Delivery, more ...slog.Attr) []slog.Attr {
 	return append([]slog.Attr{
-		slog.String(KeyEvent, plainName(d.Name)),
+		slog.String(KeyEvent, nameOf(d)),
 		slog.String(KeyMemberID, memberText(d.MemberID())),
 		slog.String(KeyEventID, d.Key()),
 		slog.Int64(KeyHandlerID, d.HandlerID),

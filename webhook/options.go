@@ -65,6 +65,7 @@ type config struct {
 	context        func(context.Context, *http.Request) context.Context
 	onDropped      func(*event.Delivery, error)
 	sync           bool
+	activities     bool // calls of automation rules are let in
 	queue          Enqueuer
 	dispatchOnly   []string // options given that need the dispatcher's order and retries
 
@@ -211,6 +212,22 @@ func WithReadTimeout(d time.Duration) Option {
 // about an installation. The default is 15 seconds.
 func WithVerifyTimeout(d time.Duration) Option {
 	return positive("verify timeout", d, func(c *config) { c.verifyTimeout = d })
+}
+
+// WithActivities lets in calls of automation rules and workflow activities, for the handlers of
+// [event.OnActivity]. They are verified, answered, queued and retried like events. They have no
+// order, and none is merged with another. Register the rules with the URL of the Handler. Without
+// this option the response to them is 400.
+//
+// With [WithStore] and no encryption key, the token of the acting user is removed, as from events.
+// The event token, which a result is returned with, is stored.
+//
+// Source: https://apidocs.bitrix24.com/api-reference/bizproc/bizproc-robot/index.html
+func WithActivities() Option {
+	return func(c *config) error {
+		c.activities = true
+		return nil
+	}
 }
 
 // WithQueueSize limits the memory queue to n deliveries, those being handled included. A delivery

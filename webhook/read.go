@@ -50,6 +50,9 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, b *body) (d *even
 		return nil, rejection{unreadReason(err), loggable(err)}
 	case d.Kind == event.KindFrame:
 		return nil, rejection{ReasonNotEvent, errPage}
+	case d.Kind == event.KindHandler && !h.cfg.activities:
+		return nil, rejection{ReasonNotEvent, errActivity}
+	case d.Kind == event.KindHandler: // let in by WithActivities
 	case d.Kind != event.KindEvent:
 		return nil, rejection{reason: ReasonNotEvent}
 	}

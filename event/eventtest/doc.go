@@ -84,7 +84,7 @@
 //	the cached token check           a token of a removed application fails immediately
 //	ONIMBOTV2* subscriptions         imbot.v2.Bot.register and Application.AddBot subscribe, event.bind does not. Users cause those
 //	                                 for messages, joining and deletion; for the others use Application.Raise
-//	deliveries without OAuth server  robots and activities; use NewRequest with Direct
+//	deliveries without OAuth server  robots and activities; use NewActivityRequest with Direct
 //	order of rows with equal time    by ID; a database promises no order
 //
 // # Assumptions

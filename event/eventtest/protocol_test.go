@@ -309,7 +309,7 @@ func protocolFacts() []fact {
 		{"4.4 the portal's host", "TestInstallWithoutPages", "domain is the portal's"},
 		{"4.4: joining", "TestChatMessages", "ONIMBOTJOINCHAT has none"},
 		{"4.4: ONCALENDAR", "TestCalendarEntries", "ONCALENDAR* do"},
-		{"4.4 direct calls", "", "robots and activities do not run here; NewRequest with Direct builds their three keys"},
+		{"4.4 direct calls", "", "robots and activities do not run here; NewActivityRequest with Direct builds their three keys"},
 		{"4.5 ", "TestObjectsRaiseEvents", "the data of CRM objects, tasks, calendar entries and smart processes"},
 		{"4.5 smart processes", "TestObjectsRaiseEvents", "which raise the common event and the process's own"},
 		{"4.5 scalar", "TestDeliveryEncoding", "data that is one value"},
