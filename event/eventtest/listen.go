@@ -27,6 +27,10 @@ type listener struct {
 	addr string       // host:port, or a host of a Network
 }
 
+// idleTimeout is longer than Go's HTTP clients keep an idle connection by default, so that they close
+// it first and send no request on a connection that is being closed.
+const idleTimeout = 2 * time.Minute
+
 // listenAt makes the portal reachable: at host on its network, or at the address of WithListen.
 func (p *Portal) listenAt(ctx context.Context, host string) (listener, error) {
 	h := p.counted(p.handler())
@@ -48,7 +52,8 @@ func (p *Portal) listen(ctx context.Context, addr string, h http.Handler, runnin
 		http: &http.Server{
 			Handler:           h,
 			ReadHeaderTimeout: 10 * time.Second,
-			ErrorLog:          slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
+			IdleTimeout:       idleTimeout,
+			ErrorLog:          slog.NewLogLogger(p.log.Handler(), slog.LevelWarn),
 		},
 		addr: dialable(l.Addr().String()),
 	}

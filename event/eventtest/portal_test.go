@@ -72,6 +72,24 @@ func TestLogHasNoSecrets(t *testing.T) {
 	}
 }
 
+// TestServerErrorsAreLogged lets the fallback panic, which net/http reports to the server's log.
+func TestServerErrorsAreLogged(t *testing.T) {
+	t.Parallel()
+	var out safeBuffer
+	p := eventtest.NewPortal(t, eventtest.WithLogger(slog.New(slog.NewJSONHandler(&out, nil))),
+		eventtest.WithFallback(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("planted") })))
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.URL()+"/", http.NoBody)
+	require.NoError(t, err)
+	resp, err := client.Do(r)
+	if err == nil {
+		_ = resp.Body.Close()
+	}
+	require.Error(t, err, "the connection breaks")
+	require.NoError(t, p.Close(), "every request has ended")
+	require.Contains(t, out.String(), `"level":"WARN"`)
+	require.Contains(t, out.String(), "planted")
+}
+
 type safeBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer

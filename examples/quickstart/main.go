@@ -52,19 +52,14 @@ func run(ctx context.Context, env program.Env) int {
 	})
 }
 
+// logger returns a logger that is silent unless verbose: the forged events below are refused with
+// warnings.
 func logger(w io.Writer, format string, verbose bool) (*slog.Logger, error) {
-	options := &slog.HandlerOptions{Level: slog.LevelError + 1} // the forged events below are refused with a warning
+	level := slog.LevelError + 1
 	if verbose {
-		options.Level = slog.LevelDebug
+		level = slog.LevelDebug
 	}
-	switch format {
-	case "text":
-		return slog.New(slog.NewTextHandler(w, options)), nil
-	case "json":
-		return slog.New(slog.NewJSONHandler(w, options)), nil
-	default:
-		return nil, errors.New("unknown log format")
-	}
+	return program.Values{"log-format": format}.Logger(w, level)
 }
 
 // show runs the steps in order and stops at the first that fails. It then stops what it has
@@ -96,8 +91,8 @@ func show(ctx, closing context.Context, stdout io.Writer, log *slog.Logger) (err
 		if err != nil {
 			return fmt.Errorf("step %s: %w", step.name, err)
 		}
-		line := fmt.Sprintf("%-9s %s (%d ms)\n", step.name, figure, time.Since(start).Milliseconds())
-		if _, err := out.Write([]byte(line)); err != nil {
+		line := fmt.Sprintf("%-9s %s (%d ms)", step.name, figure, time.Since(start).Milliseconds())
+		if _, err := out.Write([]byte(program.OneLine(line) + "\n")); err != nil {
 			return err
 		}
 	}

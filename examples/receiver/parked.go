@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -146,11 +145,11 @@ func printParked(w io.Writer, one webhook.Archived) error {
 	if one.Unreadable != nil && one.Err == "" {
 		line.Error = one.Unreadable.Error()
 	}
-	text, err := json.Marshal(line)
+	text, err := program.JSONLine(line)
 	if err != nil {
 		return err
 	}
-	if _, err = w.Write(append(text, '\n')); err != nil {
+	if _, err = w.Write(text); err != nil {
 		return errors.Join(errors.New("stdout cannot be written"), err)
 	}
 	return nil

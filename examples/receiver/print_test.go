@@ -199,3 +199,15 @@ func TestUnprinted(t *testing.T) {
 	require.EqualError(t, loss(1, errFull), "1 accepted event was not printed: no space left")
 	require.EqualError(t, loss(2, errFull), "2 accepted events were not printed: no space left")
 }
+
+func TestParkedLinesAreOnlyShown(t *testing.T) {
+	t.Parallel()
+	const hostile = "a\u009b31m\x7f\u202eb"
+	var out strings.Builder
+	require.NoError(t, printParked(&out, webhook.Archived{ID: "7", Event: hostile, MemberID: hostile, Err: hostile}))
+	for _, raw := range []string{"\u009b", "\x7f", "\u202e"} {
+		require.NotContains(t, out.String(), raw)
+	}
+	require.Contains(t, out.String(), `"event":"a\u009b31m\u007f\u202eb"`)
+	require.True(t, strings.HasSuffix(out.String(), "\n"))
+}
