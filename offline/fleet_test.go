@@ -60,6 +60,7 @@ func newWorld(t *testing.T, portals int, opts ...eventtest.Option) *world {
 func (w *world) install(opts ...eventtest.Option) {
 	w.t.Helper()
 	p := eventtest.NewPortal(w.t, append([]eventtest.Option{eventtest.WithNetwork(w.network)}, opts...)...)
+	addUsers(p)
 	app, err := p.AddApp(eventtest.App{Scope: []string{"crm"}})
 	require.NoError(w.t, err)
 	require.NoError(w.t, app.Install(w.t.Context()))

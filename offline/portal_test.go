@@ -43,6 +43,7 @@ func newFixture(tb testing.TB, opts ...eventtest.Option) *fixture {
 		t:   tb,
 		net: network,
 	}
+	addUsers(f.Portal)
 	app, err := f.AddApp(eventtest.App{Scope: []string{"crm"}})
 	require.NoError(tb, err)
 	require.NoError(tb, app.Install(tb.Context()))
@@ -51,6 +52,13 @@ func newFixture(tb testing.TB, opts ...eventtest.Option) *fixture {
 	f.bind("", "ONCRMDEALADD", "ONCRMDEALUPDATE", "ONCRMDEALDELETE")
 	f.ResetRecords()
 	return f
+}
+
+// addUsers adds the users with the IDs 2 to 9, who cause the changes.
+func addUsers(p *eventtest.Portal) {
+	for range 8 {
+		p.AddUser(eventtest.User{})
+	}
 }
 
 // as returns a client with a user's token.

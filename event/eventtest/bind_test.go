@@ -37,6 +37,21 @@ func TestBindRefuses(t *testing.T) {
 			400, "ERROR_ARGUMENT", "Value must be one of {online|offline}", "EVENT_TYPE",
 		},
 		{
+			"2.1 #4 EVENT_TYPE in an array", admin,
+			obj{"event": "ONCRMDEALADD", "handler": handlerURL, "event_type": []string{"offline"}},
+			400, "ERROR_ARGUMENT", "Value must be one of {online|offline}", "EVENT_TYPE",
+		},
+		{
+			"2.1 #4 EVENT_TYPE in an empty array", admin,
+			obj{"event": "ONCRMDEALADD", "handler": handlerURL, "event_type": []string{}},
+			400, "ERROR_ARGUMENT", "Value must be one of {online|offline}", "EVENT_TYPE",
+		},
+		{
+			"2.1 #4 EVENT_TYPE after a space", admin,
+			obj{"event": "ONCRMDEALADD", "event_type": " offline"},
+			400, "ERROR_ARGUMENT", "Value must be one of {online|offline}", "EVENT_TYPE",
+		},
+		{
 			"2.1 #5 offline by a plain user", plain,
 			obj{"event": "X", "event_type": "OFFLINE"},
 			403, "ACCESS_DENIED", "Access denied! Offline events binding requires administrator access rights", "",
@@ -49,6 +64,11 @@ func TestBindRefuses(t *testing.T) {
 			"Wrong handler URL", "",
 		},
 		{"2.1 #7 IPv6", admin, obj{"event": "X", "handler": "http://[::1]/x"}, 400, "ERROR_WRONG_HANDLER_URL", "Wrong handler URL", ""},
+		{
+			"2.1 #7 IPv6 in the form of IPv4", admin,
+			obj{"event": "X", "handler": "http://[::ffff:127.0.0.1]/x"},
+			400, "ERROR_WRONG_HANDLER_URL", "Wrong handler URL", "",
+		},
 		{"2.1 #7 no scheme", admin, obj{"event": "X", "handler": "example.com/x"}, 400, "ERROR_WRONG_HANDLER_URL", "Wrong handler URL", ""},
 		{"2.1 #7 leading dot", admin, obj{"event": "X", "handler": "https://.com/x"}, 400, "ERROR_WRONG_HANDLER_URL", "Wrong handler URL", ""},
 		{
@@ -63,6 +83,11 @@ func TestBindRefuses(t *testing.T) {
 			400, "ERROR_UNSUPPORTED_PROTOCOL", "Unsupported handler protocol", "",
 		},
 		{"2.1 #9 unknown event", admin, obj{"event": "X", "handler": handlerURL}, 400, "ERROR_EVENT_NOT_FOUND", "Event not found", ""},
+		{
+			"2.1 #9 a space is part of the name", admin,
+			obj{"event": " ONCRMDEALADD", "handler": handlerURL},
+			400, "ERROR_EVENT_NOT_FOUND", "Event not found", "",
+		},
 		{
 			"2.1 #9 scope not granted", admin,
 			obj{"event": "ONSALEORDERSAVED", "handler": handlerURL},
@@ -316,6 +341,7 @@ func TestEvents(t *testing.T) {
 	names := few.ok("events", nil).list(t)
 	require.Contains(t, names, "ONTASKADD")
 	require.Contains(t, names, "ONAPPINSTALL", "2.4 the token's scopes plus basic")
+	require.Contains(t, names, "ONSUBSCRIPTIONRENEW", "2.4 an event without a page")
 	require.NotContains(t, names, "ONCRMDEALADD")
 	require.NotContains(t, names, "ONIMBOTV2MESSAGEADD")
 

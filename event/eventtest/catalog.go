@@ -41,6 +41,10 @@ func (p *Portal) AddEvent(name, scope string) {
 	p.catalog.extraEvents[upperName(name)] = scope
 }
 
+// undocumentedEvents returns the events of the platform that have no page, and so no place in the
+// catalogue of package event, with their permissions. A portal's method events lists them.
+func undocumentedEvents() map[string]string { return map[string]string{"ONSUBSCRIPTIONRENEW": ""} }
+
 // bindableLocked returns the permission that binding an event needs, and whether the event can be
 // bound.
 func (p *Portal) bindableLocked(name string) (scope string, ok bool) {

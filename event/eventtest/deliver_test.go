@@ -182,6 +182,20 @@ func TestDeliveryAuth(t *testing.T) {
 		wait(t, p)
 		require.Len(t, in.forms(t), 2)
 	})
+	t.Run("4.1 identical items of one application are one", func(t *testing.T) {
+		t.Parallel()
+		p, c := newPortal(t)
+		in, other := newInbox(t), newInbox(t)
+		c.bind(obj{"event": "ONAPPTEST", "handler": in.URL})
+		c.bind(obj{"event": "ONAPPTEST", "handler": other.URL})
+		c.ok("batch", obj{"cmd": []string{"event.test?a=1", "event.test?a=1", "event.test?a=2"}})
+		wait(t, p)
+		for _, in := range []*inbox{in, other} {
+			require.Len(t, in.forms(t), 2)
+			require.Equal(t, "1", in.forms(t)[0].Get("data[QUERY][a]"))
+			require.Equal(t, "2", in.forms(t)[1].Get("data[QUERY][a]"))
+		}
+	})
 }
 
 func TestDeliveryGates(t *testing.T) {

@@ -70,10 +70,11 @@ func (p *Portal) rebindLocked(a *Application, handlers map[string]string) {
 }
 
 // checkCallback is the platform's check of a handler address: a host with a dot that is not its
-// first character, and one of two schemes in lower case. The platform does not call the address.
+// first character, and one of two schemes in lower case. IPv6 addresses fail, including those that
+// end in the form of IPv4. The platform does not call the address.
 func checkCallback(handler string) *apiError {
 	u, err := url.Parse(handler)
-	if err != nil || strings.Index(u.Hostname(), ".") <= 0 {
+	if err != nil || strings.Index(u.Hostname(), ".") <= 0 || strings.Contains(u.Hostname(), ":") {
 		return fail(400, "ERROR_WRONG_HANDLER_URL", "Wrong handler URL")
 	}
 	if !strings.HasPrefix(handler, "http://") && !strings.HasPrefix(handler, "https://") {

@@ -58,7 +58,36 @@ func TestRaiseForOneApplication(t *testing.T) {
 	require.NoError(t, p.Raise("ONAPPPAYMENT", nil, 0))
 	wait(t, p)
 	require.Len(t, in.events(t), 4)
-	require.Error(t, c.app.Raise("X", func() {}, 0))
+	require.Error(t, c.app.Raise("ONAPPTEST", func() {}, 0))
+}
+
+func TestRaiseKnowsItsNames(t *testing.T) {
+	t.Parallel()
+	p, c := newPortal(t)
+	p.AddEvent("onMyEvent", "")
+	require.NoError(t, p.AddSmartProcess(147))
+	_, err := p.AddOutgoingWebhook("http://127.0.0.1:1/", "onTheirEvent")
+	require.NoError(t, err)
+	for _, name := range []string{
+		"onCrmDealAdd", "ONMYEVENT", "OnTheirEvent", "ONCRMDYNAMICITEMADD", "ONCRMDYNAMICITEMADD_147", "ONIMBOTV2CONTEXTGET",
+		"ONSUBSCRIPTIONRENEW", "CATALOG.PRICE.ON.ADD",
+	} {
+		require.NoError(t, p.Raise(name, nil, 0), name)
+		require.NoError(t, c.app.Raise(name, nil, eventtest.AdminID), name)
+	}
+	for _, name := range []string{
+		"", " ", "ONCRMDEALADDED", "ONCRMDYNAMICITEMADD_148", "ONCRMDYNAMICITEMADD_", "ONCRMDYNAMICITEMADD_{TYPEID}", "ON CRM DEAL ADD",
+	} {
+		err := p.Raise(name, nil, 0)
+		require.ErrorIs(t, err, eventtest.ErrNotFound, name)
+		require.ErrorContains(t, err, "AddEvent")
+		require.ErrorIs(t, c.app.Raise(name, nil, 0), eventtest.ErrNotFound, name)
+	}
+	err = p.Raise("ONCRMDEALADD", nil, 4711)
+	require.ErrorIs(t, err, eventtest.ErrNotFound)
+	require.ErrorContains(t, err, "user 4711")
+	require.ErrorIs(t, c.app.Raise("ONAPPTEST", nil, -1), eventtest.ErrNotFound)
+	require.Empty(t, p.OfflineRows())
 }
 
 // PROTOCOL 1.4: authorization_error.

@@ -8,7 +8,9 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"path"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -134,20 +136,27 @@ func port(addr string) string {
 
 // handler serves the portal's address: REST, the OAuth page and the fallback.
 func (p *Portal) handler() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("/rest/", p.serveREST)
-	mux.HandleFunc("/oauth/authorize/", p.serveAuthorize)
-	if p.cfg.fallback != nil {
-		mux.Handle("/", p.cfg.fallback)
-		mux.HandleFunc("/oauth/", http.NotFound)
-	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if p.renamed(r) {
+		switch name := r.URL.Path; {
+		case p.renamed(r):
 			http.Redirect(w, r, p.URL()+r.URL.RequestURI(), http.StatusFound) //nolint:gosec // the host is the portal's own
-			return
+		case below("/rest/", name):
+			p.serveREST(w, r)
+		case name == "/oauth/authorize" || name == "/oauth/authorize/":
+			p.serveAuthorize(w, r)
+		case p.cfg.fallback == nil || below("/oauth/", name):
+			http.NotFound(w, r)
+		default:
+			p.cfg.fallback.ServeHTTP(w, r)
 		}
-		mux.ServeHTTP(w, r)
 	})
+}
+
+// below reports whether a path is below a folder, with or without the slashes and dots that
+// http.ServeMux would remove. The platform does not remove them: they are part of a method's name.
+// So there is no ServeMux here, which would redirect such a request.
+func below(folder, name string) bool {
+	return strings.HasPrefix(name, folder) || strings.HasPrefix(path.Clean("/"+name)+"/", folder)
 }
 
 // counted wraps h so that Close waits for its requests. A closed portal returns status 503.

@@ -11,14 +11,12 @@ import (
 
 // eventType reads EVENT_TYPE.
 func (c *call) eventType() (offline bool, apiErr *apiError) {
-	v, ok := c.param("EVENT_TYPE")
-	if !ok || v.Scalar() == "" {
+	v, _ := c.param("EVENT_TYPE")
+	switch {
+	case v.Kind() == phpform.Array:
+	case v.Scalar() == "", strings.EqualFold(v.Scalar(), "online"):
 		return false, nil
-	}
-	switch strings.ToLower(strings.TrimSpace(v.Scalar())) {
-	case "online":
-		return false, nil
-	case "offline":
+	case strings.EqualFold(v.Scalar(), "offline"):
 		return true, nil
 	}
 	return false, badArgument("Value must be one of {online|offline}", "EVENT_TYPE")
@@ -33,7 +31,7 @@ func (p *Portal) eventBind(c *call) (reply, *apiError) {
 		}
 		b.user = c.caller.user.id
 	}
-	if b.event = upperName(c.str("EVENT")); b.event == "" {
+	if b.event = strings.ToUpper(c.str("EVENT")); b.event == "" {
 		return reply{}, missing("EVENT")
 	}
 	var apiErr *apiError
@@ -93,7 +91,7 @@ func (p *Portal) eventUnbind(c *call) (reply, *apiError) {
 		}
 		user, restricted = c.caller.user.id, true
 	}
-	name := upperName(c.str("EVENT"))
+	name := strings.ToUpper(c.str("EVENT"))
 	if name == "" {
 		return reply{}, missing("EVENT")
 	}

@@ -38,8 +38,10 @@ func (p *Portal) offlineGet(c *call) (reply, *apiError) {
 			return reply{}, badArgument("Value must be positive integer", "LIMIT")
 		}
 	}
-	process, again := c.param("PROCESS_ID")
-	processID := strings.TrimSpace(process.Scalar())
+	processID, again, apiErr := c.processID()
+	if apiErr != nil {
+		return reply{}, apiErr
+	}
 
 	filter, apiErr := readFilter(c, offlineFields())
 	if apiErr != nil {
@@ -113,21 +115,30 @@ func (p *Portal) offlineList(c *call) (reply, *apiError) {
 	return page(items, intOf(start))
 }
 
-// processID reads the required process_id. The empty text is valid and means the rows that are not
-// reserved.
-func (c *call) processID() (string, *apiError) {
-	v, ok := c.param("PROCESS_ID")
-	if !ok {
-		return "", missing("PROCESS_ID")
+// processID reads process_id, and reports whether it is there. The empty text is valid and means the
+// rows that are not reserved. An array is an error, so that it can never mean these rows.
+func (c *call) processID() (id string, given bool, apiErr *apiError) {
+	v, given := c.param("PROCESS_ID")
+	if v.Kind() == phpform.Array {
+		return "", given, missing("PROCESS_ID")
 	}
-	return strings.TrimSpace(v.Scalar()), nil
+	return strings.TrimSpace(v.Scalar()), given, nil
+}
+
+// requiredProcessID is processID for methods that need one.
+func (c *call) requiredProcessID() (string, *apiError) {
+	id, given, apiErr := c.processID()
+	if apiErr == nil && !given {
+		apiErr = missing("PROCESS_ID")
+	}
+	return id, apiErr
 }
 
 func (p *Portal) offlineClear(c *call) (reply, *apiError) {
 	if apiErr := c.requireAdmin(); apiErr != nil {
 		return reply{}, apiErr
 	}
-	processID, apiErr := c.processID()
+	processID, apiErr := c.requiredProcessID()
 	if apiErr != nil {
 		return reply{}, apiErr
 	}
@@ -163,8 +174,8 @@ func (p *Portal) offlineClear(c *call) (reply, *apiError) {
 	return done(phpform.Boolean(true))
 }
 
-// messageIDs reads a list of MESSAGE_ID values. exact means that each must have 32 characters. The
-// misspelt argument is the platform's.
+// messageIDs reads a list of MESSAGE_ID values. exact means that each must have 32 characters after
+// trimming. Otherwise they are taken as they are. The misspelt argument is the platform's.
 func messageIDs(v phpform.Value, exact bool) ([]string, *apiError) {
 	const description = "Value must be array of MESSAGE_ID values"
 	if v.Kind() != phpform.Array {
@@ -172,9 +183,12 @@ func messageIDs(v phpform.Value, exact bool) ([]string, *apiError) {
 	}
 	var list []string
 	for _, e := range v.Entries() {
-		id := strings.TrimSpace(e.Value.Scalar())
-		if exact && (e.Value.Kind() == phpform.Array || len(id) != 32) {
-			return nil, badArgument(description, "messsage_id")
+		id := e.Value.Scalar()
+		if exact {
+			id = strings.TrimSpace(id)
+			if e.Value.Kind() == phpform.Array || len(id) != 32 {
+				return nil, badArgument(description, "messsage_id")
+			}
 		}
 		list = append(list, id)
 	}
@@ -185,7 +199,7 @@ func (p *Portal) offlineError(c *call) (reply, *apiError) {
 	if apiErr := c.requireAdmin(); apiErr != nil {
 		return reply{}, apiErr
 	}
-	processID, apiErr := c.processID()
+	processID, apiErr := c.requiredProcessID()
 	if apiErr != nil {
 		return reply{}, apiErr
 	}

@@ -69,16 +69,19 @@ func (s *oauthServer) remove(p *Portal) error {
 }
 
 func (s *oauthServer) handler() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("/oauth/token/", func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, callToken) })
-	mux.HandleFunc("/rest/", func(w http.ResponseWriter, r *http.Request) {
-		if name, _, _ := splitPath(r.URL.Path); name == "app.info" {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		name, user, _ := splitPath(r.URL.Path)
+		switch {
+		case r.URL.Path == "/oauth/token/" || r.URL.Path == "/oauth/token":
+			s.serve(w, r, callToken)
+		case !below("/rest/", r.URL.Path):
+			http.NotFound(w, r)
+		case name == "app.info" && user == "":
 			s.serve(w, r, callAppInfo)
-			return
+		default:
+			writeBody(w, http.StatusNotFound, fail(404, "ERROR_METHOD_NOT_FOUND", "Method not found!").value())
 		}
-		writeBody(w, http.StatusNotFound, fail(404, "ERROR_METHOD_NOT_FOUND", "Method not found!").value())
 	})
-	return mux
 }
 
 // serve passes a request to the portal that it is about. GET and form POST are equivalent.

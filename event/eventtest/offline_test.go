@@ -381,13 +381,23 @@ func TestOfflineClear(t *testing.T) {
 		},
 		{"2.8 id no array", "clear", obj{"process_id": "x", "id": 5}, "Value must be array of integers", "id"},
 		{"2.8 id not positive", "clear", obj{"process_id": "x", "id": []int{0}}, "Value must be array of integers", "id"},
+		{"2.8 process_id in an array", "clear", obj{"process_id": []string{"x"}}, "Argument 'PROCESS_ID' is null or empty", "PROCESS_ID"},
+		{"2.8 process_id in an empty array", "clear", obj{"process_id": []string{}}, "Argument 'PROCESS_ID' is null or empty", "PROCESS_ID"},
+		{
+			"2.9 process_id in an array", "error",
+			obj{"process_id": []string{"x"}, "message_id": []string{}},
+			"Argument 'PROCESS_ID' is null or empty", "PROCESS_ID",
+		},
+		{"2.6 process_id in an array", "get", obj{"process_id": []string{"x"}}, "Argument 'PROCESS_ID' is null or empty", "PROCESS_ID"},
 		{"2.9 no process_id", "error", obj{"message_id": []string{}}, "Argument 'PROCESS_ID' is null or empty", "PROCESS_ID"},
 		{"2.9 no message_id", "error", obj{"process_id": "x"}, "Value must be array of MESSAGE_ID values", "message_id"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			_, c := queued(t, 1)
+			p, c := queued(t, 1)
+			before := p.OfflineRows()
 			a := c.call("event.offline."+tt.method, tt.params)
+			require.Equal(t, before, p.OfflineRows(), "nothing changes")
 			require.Equal(t, http.StatusBadRequest, a.Status)
 			require.Equal(t, "ERROR_ARGUMENT", a.Error)
 			require.Equal(t, tt.description, a.Description)
@@ -438,6 +448,14 @@ func TestOfflineError(t *testing.T) {
 		message := p.OfflineRows()[0].MessageID
 		c.ok("event.offline.error", obj{"process_id": "wrong", "message_id": []string{message}})
 		require.Empty(t, p.OfflineRows())
+	})
+	t.Run("2.9 spaces around a message", func(t *testing.T) {
+		t.Parallel()
+		p, c := queued(t, 1)
+		c.ok("event.offline.error", obj{"process_id": "wrong", "message_id": []string{" " + p.OfflineRows()[0].MessageID + " "}})
+		require.Len(t, p.OfflineRows(), 1, "it is not trimmed, so it names no row")
+		c.ok("event.offline.clear", obj{"process_id": "", "message_id": []string{" " + p.OfflineRows()[0].MessageID + " "}})
+		require.Empty(t, p.OfflineRows(), "clear trims")
 	})
 	t.Run("2.9 an empty list does nothing", func(t *testing.T) {
 		t.Parallel()

@@ -147,23 +147,24 @@ func (c *call) str(name string) string {
 	return v.Scalar()
 }
 
-// splitPath splits a path below /rest/ into the method in lower case, and the user and secret of an
-// incoming webhook.
+// splitPath splits a path below /rest/ into the method in lower case, and the ID of the user and the
+// secret of an incoming webhook. One slash at the end does not count. All others do, so a path with a slash too
+// many names no method.
 func splitPath(path string) (method, user, secret string) {
-	path = strings.TrimSuffix(strings.TrimPrefix(path, "/rest/"), "/")
-	if parts := strings.Split(path, "/"); len(parts) == 3 {
-		user, secret, path = parts[0], parts[1], parts[2]
+	method = strings.TrimSuffix(strings.TrimPrefix(path, "/rest/"), "/")
+	if parts := strings.Split(method, "/"); len(parts) == 3 && strings.Trim(parts[0], "0123456789") == "" && parts[0] != "" && parts[1] != "" {
+		user, secret, method = parts[0], parts[1], parts[2]
 	}
-	return lowerMethod(path), user, secret
+	return lowerMethod(method), user, secret
 }
 
-// lowerMethod returns a method name in lower case, without its format.
+// lowerMethod returns a method name in lower case, without its format. The format is in lower case;
+// anything else is part of the name.
 func lowerMethod(name string) string {
-	name = strings.ToLower(name)
 	for _, suffix := range []string{".json", ".xml"} {
 		if cut, ok := strings.CutSuffix(name, suffix); ok {
-			return cut
+			return strings.ToLower(cut)
 		}
 	}
-	return name
+	return strings.ToLower(name)
 }

@@ -109,7 +109,7 @@ func New(opts ...Option) (*Portal, error) {
 			refresh: map[string]*refreshToken{},
 			codes:   map[string]*authCode{},
 		},
-		catalog:  eventCatalog{smartProcesses: map[int64]bool{smartInvoice: true}, extraEvents: map[string]string{}},
+		catalog:  eventCatalog{smartProcesses: map[int64]bool{smartInvoice: true}, extraEvents: undocumentedEvents()},
 		objects:  map[Kind]map[int64]*object{},
 		handlers: handlerTable{notified: map[int64]time.Time{}},
 		offline:  offlineQueue{unreserved: map[rowKey]*offlineRow{}},

@@ -1,9 +1,11 @@
 package eventtest
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
+	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/internal/phpform"
 )
 
@@ -45,17 +47,17 @@ func (p *Portal) sendPending(ev *pendingEvents) {
 		return
 	}
 	ev.chainLeft--
-	var seen []string
+	seen := map[sent]bool{}
 	var rows []offlineEvent
 	for _, o := range ev.raised {
 		if o.event != "ONAPPINSTALL" && o.event != onAppUserReady { // always has a user and data
 			o.applyQuirks(p.quirks)
 		}
-		key := o.event + "|" + string(appendJSON(nil, o.data))
-		if slices.Contains(seen, key) && o.app == nil { // identical events of one request are sent once
+		key := sent{o.app, o.bot, o.event, string(appendJSON(nil, o.data))}
+		if seen[key] {
 			continue
 		}
-		seen = append(seen, key)
+		seen[key] = true
 		rows = p.dispatch(ev, o, rows)
 	}
 	if len(rows) > 0 && p.quirks.OfflineLag > 0 {
@@ -63,6 +65,13 @@ func (p *Portal) sendPending(ev *pendingEvents) {
 		return
 	}
 	p.storeOffline(ev, rows)
+}
+
+// sent is an event with its addressees. Identical ones of one request are sent once.
+type sent struct {
+	app         *Application
+	bot         *bot
+	event, data string
 }
 
 // applyQuirks removes the user and the data if the quirks say so.
@@ -145,7 +154,12 @@ func (p *Portal) mayNotifyLocked(b *binding) bool {
 
 // Raise raises an event by its name, caused by a user (0 for nobody). data is a payload struct,
 // nested maps, an [event.Data], or nil for none. Handlers, outgoing webhooks and offline queues get
-// the event as on a real portal. Raise returns [ErrClosed], or an error if data cannot be encoded.
+// the event as on a real portal.
+//
+// Raise returns [ErrNotFound] for a user who does not exist, and for an event that the portal does
+// not know, so that a misspelt name does not pass as an event that nobody wants. It knows those of
+// the catalogue of package event, of its smart processes, of its outgoing webhooks, and of
+// [Portal.AddEvent]. It returns [ErrClosed], or an error if data cannot be encoded.
 func (p *Portal) Raise(name string, data any, user int64) error {
 	return p.raise(nil, name, data, user)
 }
@@ -163,13 +177,29 @@ func (p *Portal) raise(a *Application, name string, data any, user int64) error 
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed {
+	name = upperName(name)
+	switch {
+	case p.closed:
 		return ErrClosed
+	case !p.knowsEventLocked(name):
+		return fmt.Errorf("%w: event %q; check its name, or add it by AddEvent, or its smart process by AddSmartProcess", ErrNotFound, name)
+	case user != 0 && p.accounts.users[user] == nil:
+		return fmt.Errorf("%w: user %d; add users by AddUser, or raise the event for nobody, 0", ErrNotFound, user)
 	}
 	ev := p.newPendingEvents(user)
-	ev.raise(occurrence{event: upperName(name), app: a, data: tree, user: user})
+	ev.raise(occurrence{event: name, app: a, data: tree, user: user})
 	p.sendPending(ev)
 	return nil
+}
+
+// knowsEventLocked reports whether an event can happen on the portal.
+func (p *Portal) knowsEventLocked(name string) bool {
+	if _, ok := p.bindableLocked(name); ok {
+		return true
+	}
+	info, ok := event.Lookup(name)
+	return ok && info.AutoSubscribed ||
+		slices.ContainsFunc(p.accounts.outgoing, func(hook *outgoingWebhook) bool { return slices.Contains(hook.events, name) })
 }
 
 // neverHasTokens reports whether an event never carries tokens.

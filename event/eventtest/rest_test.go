@@ -28,6 +28,15 @@ func TestMethodLookup(t *testing.T) {
 		{"1.1 json and slash", "server.time.json/", 200},
 		{"1.1 another tail is part of the name", "server.time.yaml", 404},
 		{"1.1 unknown", "no.such.method", 404},
+		{"1.1 upper-case suffix is part of the name", "server.time.JSON", 404},
+		{"1.1 mixed-case suffix is part of the name", "server.time.Xml", 404},
+		{"1.1 slash before the name", "/server.time", 404},
+		{"1.1 slashes before the name", "//server.time", 404},
+		{"1.1 slash twice", "server.time//", 404},
+		{"1.1 dot before the name", "./server.time", 404},
+		{"1.1 dots after the name", "server.time/../server.time", 404},
+		{"1.1 out of the folder", "../rest/server.time", 404},
+		{"1.1 no name", "", 404},
 		{"1.8 REST 3.0 is another API", "api/server.time", 404},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -39,6 +48,75 @@ func TestMethodLookup(t *testing.T) {
 				require.Equal(t, "Method not found!", a.Description)
 			}
 		})
+	}
+}
+
+// TestPathsAreNotCleaned covers the addresses around those of methods. The client does not follow
+// redirects.
+func TestPathsAreNotCleaned(t *testing.T) {
+	t.Parallel()
+	fallback := http.NewServeMux()
+	fallback.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })
+	p := eventtest.NewPortal(t, eventtest.WithFallback(fallback))
+	c := install(t, p, eventtest.App{RedirectURL: "https://example.com/"})
+	hook, err := p.AddIncomingWebhook(eventtest.AdminID)
+	require.NoError(t, err)
+	base := strings.TrimSuffix(string(hook), "/")
+	user, secret, _ := strings.Cut(strings.TrimPrefix(base, p.ClientEndpoint()), "/")
+	oauth := strings.TrimSuffix(p.ServerEndpoint(), "/rest/")
+	authorize := "?client_id=" + c.app.ClientID() + "&state=x"
+	for _, tt := range []struct {
+		name, target string
+		status       int
+		code         string
+	}{
+		{"webhook", base + "/server.time", 200, ""},
+		{"1.1 slash after the secret", base + "//server.time", 404, "ERROR_METHOD_NOT_FOUND"},
+		{"1.1 no user", p.ClientEndpoint() + "/" + secret + "/server.time", 404, "ERROR_METHOD_NOT_FOUND"},
+		{"1.1 no secret", p.ClientEndpoint() + user + "//server.time", 404, "ERROR_METHOD_NOT_FOUND"},
+		{"1.1 slash before rest", p.URL() + "//rest/server.time", 404, "ERROR_METHOD_NOT_FOUND"},
+		{"1.1 rest without the slash", p.URL() + "/rest", 404, "ERROR_METHOD_NOT_FOUND"},
+		{"1.1 rest after dots", p.URL() + "/x/../rest/server.time", 404, "ERROR_METHOD_NOT_FOUND"},
+		{"not below rest", p.URL() + "/restless", http.StatusTeapot, ""},
+		{"authorization", p.URL() + "/oauth/authorize/" + authorize, 302, ""},
+		{"authorization without the slash", p.URL() + "/oauth/authorize" + authorize, 302, ""},
+		{"authorization with two", p.URL() + "/oauth/authorize//" + authorize, 404, ""},
+		{"unknown page of authorization", p.URL() + "/oauth/x", 404, ""},
+		{"token", oauth + "/oauth/token/", 400, "invalid_request"},
+		{"token without the slash", oauth + "/oauth/token", 400, "invalid_request"},
+		{"token with a slash too many", oauth + "/oauth//token/", 404, ""},
+		{"token with a tail", oauth + "/oauth/token/x", 404, ""},
+		{"token information", oauth + "/rest/app.info", 401, "NO_AUTH_FOUND"},
+		{"token information after two slashes", oauth + "/rest//app.info", 404, "ERROR_METHOD_NOT_FOUND"},
+		{"token information of a webhook", oauth + "/rest/1/x/app.info", 404, "ERROR_METHOD_NOT_FOUND"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			for _, verb := range []string{http.MethodGet, http.MethodPost} {
+				a := send(t, verb, tt.target, "", "")
+				require.Equal(t, tt.status, a.Status, verb)
+				require.Equal(t, tt.code, a.Error, verb)
+			}
+		})
+	}
+}
+
+// TestPathsOnANetwork covers the same rules where no server parses the addresses.
+func TestPathsOnANetwork(t *testing.T) {
+	t.Parallel()
+	n := eventtest.NewNetwork()
+	p := eventtest.NewPortal(t, eventtest.WithNetwork(n))
+	for target, want := range map[string]int{
+		p.ClientEndpoint() + "/server.time":     http.StatusNotFound,
+		p.ClientEndpoint() + "server.time":      http.StatusUnauthorized,
+		"https://oauth.bitrix.info/oauth/token": http.StatusBadRequest,
+	} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, target, http.NoBody)
+		require.NoError(t, err)
+		resp, err := n.RoundTrip(r)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		require.Equal(t, want, resp.StatusCode, target)
 	}
 }
 

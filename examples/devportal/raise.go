@@ -68,6 +68,9 @@ func (pg *page) raise(ctx context.Context, _ string, in struct {
 		}
 		data = tree
 	}
+	if _, known := event.Lookup(name); !known {
+		pg.portal.AddEvent(name, "") // the page may raise events of its user's own
+	}
 	for range in.times() {
 		if err := ctx.Err(); err != nil {
 			return nil, err
