@@ -289,7 +289,7 @@ func changedParams(m message) phpform.Value {
 // botEntryLocked returns the bot with live tokens of its own. They stand next to its fields and
 // again, as texts, under AUTH.
 func (p *Portal) botEntryLocked(b *bot) phpform.Value {
-	g := p.issueLocked(b.app, b.id, maxEventChain, true)
+	g := p.issueForEventLocked(b.app, b.id, maxEventChain, true)
 	entries := append(p.tokenEntriesLocked(g),
 		text("refresh_token", string(g.RefreshToken)),
 		number("user_id", b.id),

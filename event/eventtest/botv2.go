@@ -76,7 +76,7 @@ func (p *Portal) raiseV2(ev *pendingEvents, action string, b *bot, by int64, dat
 	if b.Webhook == "" {
 		return // a bot in fetch mode polls, which is not emulated
 	}
-	g := p.issueLocked(b.app, b.id, maxEventChain, true)
+	g := p.issueForEventLocked(b.app, b.id, maxEventChain, true)
 	entries := []phpform.Entry{kv("bot", phpform.Map(
 		number("id", b.id), text("code", b.Code),
 		kv("auth", phpform.Map(append(p.tokenEntriesLocked(g),

@@ -1,8 +1,11 @@
 package eventtest_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -10,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/event/eventtest"
 )
 
@@ -110,4 +114,110 @@ func TestSecretsOfPathsAreNotRecorded(t *testing.T) {
 		require.Equal(t, "ERROR_METHOD_NOT_FOUND", send(t, http.MethodGet, string(hook)+path, "", "").Error)
 	}
 	require.NotContains(t, fmt.Sprintf("%+v %v", p.Calls(), p.CallCounts()), secret)
+}
+
+// TestTokensAreBounded changes a message to a bot very often within seconds, so that no token
+// expires. Each change issues tokens of the bot, also if nobody is told.
+//
+//nolint:paralleltest // it measures the memory of the process
+func TestTokensAreBounded(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes seconds")
+	}
+	const kept = 20_000 // pairs of tokens that a portal keeps
+	p, c, in, bot := botPortal(t)
+	id, err := p.Add(eventtest.ChatMessage, map[string]any{"DIALOG_ID": bot, "MESSAGE": "x"}, eventtest.AdminID)
+	require.NoError(t, err)
+	wait(t, p)
+	added := parse(t, event.Secret(in.bodies[1]))
+	of := func(token string) string { // the error of a call with it
+		return (&caller{t: t, p: p, token: token}).call("server.time", nil).Error
+	}
+	bots, users := added.Data.Get("BOT", strconv.FormatInt(bot, 10), "access_token").Text(), string(added.Auth.AccessToken)
+	for _, name := range botEvents {
+		c.ok("event.unbind", obj{"event": name, "handler": in.URL})
+	}
+	change := func(times int) (heap int64) { // the memory in use afterwards
+		for range times {
+			require.NoError(t, p.Update(eventtest.ChatMessage, id, map[string]any{"MESSAGE": "y"}, eventtest.AdminID))
+		}
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc) //nolint:gosec // far below the limit
+	}
+	change(kept / 2)
+	require.Empty(t, of(bots))
+	require.Empty(t, of(users))
+	before := change(kept + kept/2)
+	require.Equal(t, "invalid_token", of(bots), "the oldest is forgotten")
+	require.Equal(t, "invalid_token", of(users))
+	require.Less(t, change(2*kept)-before, int64(4<<20), "bytes")
+	c.ok("server.time", nil) // what the application stored stays
+}
+
+// TestRefreshesDoNotPushOutStoredTokens refreshes one pair of tokens often, while another application
+// does nothing.
+func TestRefreshesDoNotPushOutStoredTokens(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("it takes seconds")
+	}
+	n := eventtest.NewNetwork()
+	p := eventtest.NewPortal(t, eventtest.WithNetwork(n))
+	grant := func() (*eventtest.Application, eventtest.Grant) {
+		app, err := p.AddApp(eventtest.App{})
+		require.NoError(t, err)
+		require.NoError(t, app.Install(t.Context()))
+		g, err := app.Grant(eventtest.AdminID)
+		require.NoError(t, err)
+		return app, g
+	}
+	refresh := func(app *eventtest.Application, token event.Secret) event.Secret {
+		got, err := get(t, n, "https://oauth.bitrix.info/oauth/token/?"+url.Values{
+			"grant_type": {"refresh_token"}, "client_id": {app.ClientID()}, "client_secret": {string(app.ClientSecret())},
+			"refresh_token": {string(token)},
+		}.Encode())
+		require.NoError(t, err)
+		var pair struct {
+			Refresh event.Secret `json:"refresh_token"`
+		}
+		require.NoError(t, json.Unmarshal([]byte(got.body), &pair), got.body)
+		require.NotEmpty(t, pair.Refresh)
+		return pair.Refresh
+	}
+	idle, stored := grant()
+	busy, g := grant()
+	token := g.RefreshToken
+	for range 40_500 {
+		token = refresh(busy, token)
+	}
+	refresh(idle, stored.RefreshToken)
+}
+
+// TestNewTokensStay issues a token without a refresh token after many that have one.
+func TestNewTokensStay(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("it takes seconds")
+	}
+	p, c, in, bot := botPortal(t)
+	id, err := p.Add(eventtest.ChatMessage, map[string]any{"DIALOG_ID": bot, "MESSAGE": "x"}, eventtest.AdminID)
+	require.NoError(t, err)
+	for _, name := range botEvents {
+		c.ok("event.unbind", obj{"event": name, "handler": in.URL})
+	}
+	for range 39_990 {
+		require.NoError(t, p.Update(eventtest.ChatMessage, id, map[string]any{"MESSAGE": "y"}, eventtest.AdminID))
+	}
+	c.bind(obj{"event": "ONUSERADD", "handler": in.URL})
+	wait(t, p)
+	p.ResetRecords()
+	for range 20 {
+		require.NoError(t, p.Raise("ONUSERADD", nil, eventtest.AdminID))
+	}
+	wait(t, p)
+	for _, a := range p.Deliveries() {
+		(&caller{t: t, p: p, token: string(parse(t, a.Body).Auth.AccessToken)}).ok("server.time", nil)
+	}
 }

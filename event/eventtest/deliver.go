@@ -79,7 +79,7 @@ func (p *Portal) send(ev *pendingEvents, b *binding, o occurrence) {
 		user = b.user
 	}
 	if user > 0 && p.accounts.users[user] != nil && !p.accounts.users[user].dismissed && !neverHasTokens(o.event) {
-		auth.grant(p.issueLocked(b.app, user, ev.chainLeft, hasRefreshToken(o.event)), p.quirks.TokenLifetime)
+		auth.grant(p.tokensForLocked(ev, b, o, user), p.quirks.TokenLifetime)
 	}
 	d := delivery{
 		event: o.event, clientID: b.app.spec.ClientID, handlerID: b.id, url: b.handler,
@@ -90,6 +90,15 @@ func (p *Portal) send(ev *pendingEvents, b *binding, o occurrence) {
 		wait = p.quirks.InstallDelay
 	}
 	p.enqueueLaterLocked(wait, d)
+}
+
+// tokensForLocked issues the tokens of a user for a delivery. An application stores those of its
+// installation.
+func (p *Portal) tokensForLocked(ev *pendingEvents, b *binding, o occurrence, user int64) Grant {
+	if o.event == "ONAPPINSTALL" {
+		return p.issueLocked(b.app, user)
+	}
+	return p.issueForEventLocked(b.app, user, ev.chainLeft, hasRefreshToken(o.event))
 }
 
 // enqueueLaterLocked queues a delivery after wait and a random part of [Quirks.DeliveryJitter].

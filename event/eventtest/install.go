@@ -107,7 +107,7 @@ func (a *Application) raiseUserReady(ev *pendingEvents) {
 	if a.spec.HandlerURL != "" {
 		p.addBindingLocked(&binding{app: a, event: onAppUserReady, handler: a.spec.HandlerURL, minTimeout: -1})
 	}
-	g := p.issueLocked(a, a.systemUser, maxEventChain, true)
+	g := p.issueLocked(a, a.systemUser)
 	ev.raise(occurrence{event: onAppUserReady, app: a, user: a.installer, data: phpform.Map(
 		text("access_token", string(g.AccessToken)),
 		text("refresh_token", string(g.RefreshToken)),

@@ -83,7 +83,7 @@ func (p *Portal) tokenLocked(params phpform.Value, rec *Call) (phpform.Value, *a
 		user = c.user
 	}
 	rec.UserID = user
-	g := p.issueLocked(a, user, maxEventChain, true)
+	g := p.issueLocked(a, user)
 	return phpform.Map(
 		text("access_token", string(g.AccessToken)),
 		number("expires", g.Expires.Unix()),

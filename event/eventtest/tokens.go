@@ -55,7 +55,40 @@ type tokenTable struct {
 	access  map[string]*accessToken
 	refresh map[string]*refreshToken
 	codes   map[string]*authCode
-	trimAt  int // number of access tokens at which expired ones are deleted
+
+	// Tokens in the order in which they were issued: those that deliveries brought, and all others.
+	// Events do not push out what an application stored.
+	ofEvents, ofGrants []tokenPair
+}
+
+// tokenPair names the tokens that were issued together. refresh is empty if there is none.
+type tokenPair struct{ access, refresh string }
+
+// maxTokens is the number of pairs of either kind that stay when the oldest are deleted. It bounds
+// the memory of a portal whose clock does not move, so that no token expires.
+const maxTokens = 20_000
+
+// remember notes tokens in one of the lists. It deletes the oldest ones when there are twice as many
+// as may stay. Those that can no longer be refreshed go first, except the newest.
+func (t *tokenTable) remember(list *[]tokenPair, g Grant) {
+	pairs := append(*list, tokenPair{string(g.AccessToken), string(g.RefreshToken)}) //nolint:gocritic // the list is assigned below
+	if len(pairs) >= 2*maxTokens {
+		pairs = slices.DeleteFunc(pairs, func(p tokenPair) bool { return t.access[p.access] == nil && t.refresh[p.refresh] == nil })
+		excess := len(pairs) - maxTokens
+		for _, renewable := range []bool{false, true} {
+			old := max(len(pairs)-maxTokens/2, 0)
+			pairs = slices.DeleteFunc(pairs, func(p tokenPair) bool {
+				if old--; old < 0 || excess <= 0 || (t.refresh[p.refresh] != nil) != renewable {
+					return false
+				}
+				excess--
+				delete(t.access, p.access)
+				delete(t.refresh, p.refresh)
+				return true
+			})
+		}
+	}
+	*list = pairs
 }
 
 type accessToken struct {
@@ -77,9 +110,22 @@ type authCode struct {
 	expires time.Time
 }
 
-// issueLocked issues tokens of a user. chainLeft is the rest of the chain of events that the access
-// token belongs to; see maxEventChain.
-func (p *Portal) issueLocked(a *Application, user int64, session int, withRefresh bool) Grant {
+// issueLocked issues a pair of tokens of a user that an application stores.
+func (p *Portal) issueLocked(a *Application, user int64) Grant {
+	g := p.newTokensLocked(a, user, maxEventChain, true)
+	p.tokens.remember(&p.tokens.ofGrants, g)
+	return g
+}
+
+// issueForEventLocked issues tokens of a user for a delivery. chainLeft is the rest of the chain of
+// events that the access token belongs to; see maxEventChain.
+func (p *Portal) issueForEventLocked(a *Application, user int64, chainLeft int, withRefresh bool) Grant {
+	g := p.newTokensLocked(a, user, chainLeft, withRefresh)
+	p.tokens.remember(&p.tokens.ofEvents, g)
+	return g
+}
+
+func (p *Portal) newTokensLocked(a *Application, user int64, chainLeft int, withRefresh bool) Grant {
 	expires := p.nowLocked().Add(p.quirks.TokenLifetime).UTC().Truncate(time.Second)
 	g := Grant{
 		AccessToken:      event.Secret(randomText(70, hexDigits)),
@@ -93,8 +139,7 @@ func (p *Portal) issueLocked(a *Application, user int64, session int, withRefres
 		Status:           a.spec.Status,
 		UserID:           user,
 	}
-	p.trimTokensLocked()
-	p.tokens.access[string(g.AccessToken)] = &accessToken{app: a, user: user, expires: expires, chainLeft: session}
+	p.tokens.access[string(g.AccessToken)] = &accessToken{app: a, user: user, expires: expires, chainLeft: chainLeft}
 	if withRefresh {
 		g.RefreshToken = event.Secret(randomText(70, hexDigits))
 		p.tokens.refresh[string(g.RefreshToken)] = &refreshToken{app: a, user: user, expires: p.nowLocked().Add(refreshLifetime)}
@@ -102,22 +147,8 @@ func (p *Portal) issueLocked(a *Application, user int64, session int, withRefres
 	return g
 }
 
-// maxTokens is the number of tokens from which on those that expired a day ago are deleted.
-const maxTokens = 20_000
-
-// trimTokensLocked deletes old tokens, because each delivery issues a new one.
-func (p *Portal) trimTokensLocked() {
-	if len(p.tokens.access) < p.tokens.trimAt || len(p.tokens.access) < maxTokens {
-		return
-	}
-	limit := p.nowLocked().Add(-24 * time.Hour)
-	maps.DeleteFunc(p.tokens.access, func(_ string, t *accessToken) bool { return t.expires.Before(limit) })
-	maps.DeleteFunc(p.tokens.refresh, func(_ string, t *refreshToken) bool { return t.expires.Before(limit) })
-	p.tokens.trimAt = 2 * len(p.tokens.access)
-}
-
 // Grant issues a pair of tokens of a user, as an application has them after its installation or
-// after the user opened it. It returns [ErrNotInstalled], or [ErrNotFound] for an unknown user.
+// after the user opened it. The portal forgets the oldest of more than 20,000 pairs. It returns [ErrNotInstalled], or [ErrNotFound] for an unknown user.
 func (a *Application) Grant(user int64) (Grant, error) {
 	p := a.p
 	p.mu.Lock()
@@ -125,7 +156,7 @@ func (a *Application) Grant(user int64) (Grant, error) {
 	if err := a.checkUsableLocked(user); err != nil {
 		return Grant{}, err
 	}
-	return p.issueLocked(a, user, maxEventChain, true), nil
+	return p.issueLocked(a, user), nil
 }
 
 // Code issues an authorization code of a user. It is valid once, for 30 seconds by the portal's
