@@ -2,6 +2,7 @@ package eventtest
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -157,6 +158,7 @@ func (p *Portal) dropBotLocked(b *bot) {
 	delete(p.accounts.users, b.id)
 	p.dropTokensLocked(func(_ *Application, user int64) bool { return user == b.id })
 	p.chat.forget(b.id)
+	maps.DeleteFunc(p.chat.commands, func(_ int64, cmd *botCommand) bool { return cmd.bot == b })
 	for id, o := range p.objects[ChatMessage] {
 		if m := messageOf(o); m.author == b.id || m.to == b.id {
 			delete(p.objects[ChatMessage], id)

@@ -199,18 +199,36 @@ func TestBotRegistration(t *testing.T) {
 // TestRegisteredBot needs no event.bind: the registration binds the handlers.
 func TestRegisteredBot(t *testing.T) {
 	t.Parallel()
+	few, all := []string{"ONIMBOTJOINCHAT", "ONIMBOTMESSAGEADD"}, []string{
+		"ONIMBOTJOINCHAT", "ONIMBOTMESSAGEADD", "ONIMBOTMESSAGEUPDATE",
+		"ONIMBOTMESSAGEDELETE",
+	}
 	for _, tt := range []struct {
-		name, kind string
-		want       []string
+		name, kind, openline string
+		updated              bool // imbot.update names the handlers too
+		want                 []string
 	}{
-		{"ordinary", "B", []string{"ONIMBOTJOINCHAT", "ONIMBOTMESSAGEADD"}},
-		{"supervisor", "S", []string{"ONIMBOTJOINCHAT", "ONIMBOTMESSAGEADD", "ONIMBOTMESSAGEUPDATE", "ONIMBOTMESSAGEDELETE"}},
+		{"ordinary", "B", "N", false, few},
+		{"typing", "H", "", false, few},
+		{"ordinary, updated", "B", "N", true, all},
+		{"ordinary in open channels", "B", "Y", false, all},
+		{"open channels", "O", "", false, all},
+		{"supervisor", "S", "N", false, all},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			p, in := eventtest.NewPortal(t), newInbox(t)
 			c := install(t, p, eventtest.App{Scope: []string{"imbot"}})
-			a := c.ok("imbot.register", obj{"CODE": "x", "TYPE": tt.kind, "EVENT_HANDLER": in.URL, "PROPERTIES": obj{"NAME": "X"}})
+			a := c.ok("imbot.register", obj{
+				"CODE": "x", "TYPE": tt.kind, "OPENLINE": tt.openline, "EVENT_HANDLER": in.URL,
+				"PROPERTIES": obj{"NAME": "X"},
+			})
+			if tt.updated {
+				c.ok("imbot.update", obj{
+					"BOT_ID": a.Result,
+					"FIELDS": obj{"EVENT_MESSAGE_UPDATE": in.URL, "EVENT_MESSAGE_DELETE": in.URL},
+				})
+			}
 			eve := p.AddUser(eventtest.User{Name: "Eve"})
 			id, err := p.Add(eventtest.ChatMessage, map[string]any{"DIALOG_ID": string(a.Result), "MESSAGE": "hi"}, eve)
 			require.NoError(t, err)

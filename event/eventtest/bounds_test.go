@@ -156,8 +156,8 @@ func TestTokensAreBounded(t *testing.T) {
 	c.ok("server.time", nil) // what the application stored stays
 }
 
-// TestRefreshesDoNotPushOutStoredTokens refreshes one pair of tokens often, while another application
-// does nothing.
+// TestRefreshesDoNotPushOutStoredTokens refreshes one pair of tokens often, while another
+// application does nothing.
 func TestRefreshesDoNotPushOutStoredTokens(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {

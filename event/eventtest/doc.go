@@ -55,6 +55,9 @@
 // until a token expires takes no time. Portals of one network share one OAuth server, as those of
 // the cloud do. On sockets, use [WithOAuthServerOf] for that.
 //
+// A portal keeps at least the latest 20,000 pairs of tokens that deliveries brought, and as many of
+// all others. Older ones fail with invalid_token.
+//
 // A Portal is safe for concurrent use. Its zero value is not usable. Printing a value of this
 // package shows no tokens. To get them, read [Attempt.Body] and the fields of [Grant].
 //
@@ -73,10 +76,18 @@
 //	                                 company and item, and of tasks.task; task.commentitem.get and
 //	                                 getlist, by position; sonet_group.get, log.blogpost.get;
 //	                                 calendar.event.add/get/getbyid/update/delete;
-//	                                 im.message.* and imbot.message.add/update/delete, imbot.register/update/unregister,
-//	                                 imbot.bot.list and imbot.v2.Bot.register/get/update/unregister
-//	chats of more than two, slash    users and bots write to each other only; there are no bots of incoming webhooks
-//	  commands
+//	                                 im.message.* and imbot.message.add/update/delete, im.dialog.messages.get,
+//	                                 imbot.register/update/unregister, imbot.bot.list,
+//	                                 imbot.command.register/update/unregister/answer
+//	                                 and imbot.v2.Bot.register/get/update/unregister
+//	chats of more than two           users and bots write to each other only, and users to the chats of tasks
+//	bots of incoming webhooks        every bot belongs to an application
+//	edited and deleted messages of   imbot.register ignores their handlers, as on the platform, also if EVENT_HANDLER gives them;
+//	  bots of the types B and H      imbot.update and event.bind bind them
+//	slash commands of buttons        commands are typed, in private chats; there are no keyboards, no im.message.command
+//	  and of imbot.v2                and no imbot.v2.Command.*
+//	the old and the new task card    a portal has both at once: comments of the old one are of the kind TaskComment, those of the
+//	                                 new one are messages of the kind ChatMessage, and neither has the other's methods
 //	polling for events of bots       there is no imbot.v2.Event.get: a bot of imbot.v2 in fetch mode gets no events
 //	fields                           any field is stored as sent, including dates, and none is computed; checks exist for tasks, and
 //	                                 for the required fields of calendar entries, in any section; user.get filters by ID
@@ -106,6 +117,17 @@
 //     same bot.
 //   - Each bot of imbot.v2 has subscriptions of its own, which event.get lists. They are signed
 //     with the application's token until the bot has a botToken.
+//   - A message that calls a slash command raises ONIMCOMMANDADD and no ONIMBOTMESSAGEADD. A call
+//     is a line that begins with a slash. If a line calls the same command again, the last one
+//     counts.
+//   - A bot that registers a command again gets the same command. The handler of ONIMCOMMANDADD
+//     stays when the last command is gone.
+//   - im.message.add to the chat of a task raises ONTASKCOMMENTADD, as a comment in the portal
+//     does.
+//   - im.dialog.messages.get returns the newest messages first, but the oldest first if FIRST_ID is
+//     there. FIRST_ID 0 means from the beginning. Two users without messages have the chat 0.
+//   - A process_id in an array is ERROR_ARGUMENT, as if it were missing.
+//   - ONSUBSCRIPTIONRENEW, which has no page, needs no permission.
 //   - A change of a calendar entry that does not exist is an error.
 //   - event.bind rejects ONAPPUSERREADY, and user.get lists the system user.
 //   - user.get lists extranet users only to administrators in ADMIN_MODE, and never e-mail,
@@ -116,7 +138,7 @@
 //
 //	ErrConfig        an argument or an option makes no sense
 //	ErrClosed        the portal was closed
-//	ErrNotFound      no such user, kind or object
+//	ErrNotFound      no such user, event, kind or object
 //	ErrInstalled     the application is already installed
 //	ErrNotInstalled  the application is not installed
 package eventtest

@@ -18,7 +18,7 @@ const (
 	ErrConfig Error = "eventtest: invalid configuration"
 	// ErrClosed means that the portal was closed.
 	ErrClosed Error = "eventtest: portal closed"
-	// ErrNotFound means that the portal has no such user, application, object or kind.
+	// ErrNotFound means that the portal has no such user, application, event, object or kind.
 	ErrNotFound Error = "eventtest: not found"
 	// ErrInstalled means that an application is already installed, so its installation cannot begin or
 	// end again.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/event/eventtest"
+	"github.com/b24events/b24events/rest"
 )
 
 func ExampleNew() {
@@ -126,4 +127,77 @@ func ExamplePortal_Once() {
 	// 401 Unauthorized
 	// 503 Service Unavailable
 	// 503 Service Unavailable
+}
+
+// A comment of the new task card is a message of the task's chat. This handler reads it.
+func Example_taskComment() {
+	ctx := context.Background()
+	p, err := eventtest.New()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer p.Close() //nolint:errcheck // the example ends here
+	hook, err := p.AddIncomingWebhook(eventtest.AdminID, "task", "im")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	api, err := rest.NewWebhook(string(hook), rest.WithInsecureHTTP())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+
+	mux := event.NewMux()
+	event.On(mux, event.OnTaskCommentAdd, func(ctx context.Context, _ *event.Delivery, e event.TaskComment) error {
+		if e.MessageID == 0 {
+			return nil // a comment of the old task card, which event.Fetch reads
+		}
+		var task struct {
+			Task struct {
+				ChatID int64 `json:"chatId"`
+			} `json:"task"`
+		}
+		if err := api.Call(ctx, "tasks.task.get", map[string]any{"taskId": e.TaskID}, &task); err != nil {
+			return err
+		}
+		var dialog struct {
+			Messages []struct {
+				ID   int64  `json:"id"`
+				Text string `json:"text"`
+			} `json:"messages"`
+		}
+		params := map[string]any{"DIALOG_ID": fmt.Sprintf("chat%d", task.Task.ChatID), "LIMIT": 50} // the newest 50
+		if err := api.Call(ctx, "im.dialog.messages.get", params, &dialog); err != nil {
+			return err
+		}
+		for _, m := range dialog.Messages {
+			if m.ID == e.MessageID {
+				fmt.Printf("task %d: %s\n", e.TaskID, m.Text)
+			}
+		}
+		return nil
+	})
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		d, err := event.ParseRequest(r) // a handler on the internet verifies it; see package webhook
+		if err == nil {
+			err = mux.HandleEvent(ctx, d)
+		}
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+		}
+	}))
+	defer srv.Close()
+
+	if _, err := p.AddOutgoingWebhook(srv.URL, "ONTASKCOMMENTADD"); err != nil {
+		fmt.Println(err)
+		return
+	}
+	task, _ := p.Add(eventtest.Task, map[string]any{"TITLE": "Rocket"}, eventtest.AdminID)
+	_, _ = p.Add(eventtest.ChatMessage, map[string]any{"TASK_ID": task, "MESSAGE": "looks good"}, eventtest.AdminID)
+	_ = p.Wait(ctx)
+
+	// Output:
+	// task 1: looks good
 }

@@ -32,7 +32,7 @@ func TestMethodsSurvive(t *testing.T) {
 	names := strings.Fields(`id ID taskId entityTypeId fields FIELDS filter order select start limit MESSAGE MESSAGE_ID DIALOG_ID BOT_ID
 		CODE TYPE
 		EVENT HANDLER EVENT_TYPE AUTH_TYPE OPTIONS EVENT_HANDLER PROPERTIES process_id message_id type ownerId name from to section attendees
-		is_meeting cmd halt clear error SCOPE FULL auth_connector`)
+		is_meeting cmd halt clear error SCOPE FULL auth_connector COMMAND COMMAND_ID EVENT_COMMAND_ADD LANG FIRST_ID LAST_ID TASK_ID`)
 	deep := strings.Repeat("[", 60) + strings.Repeat("]", 60)
 	p := eventtest.NewPortal(t)
 	c := install(t, p, eventtest.App{Scope: []string{"crm", "task", "user", "calendar", "im", "imbot"}})

@@ -29,8 +29,8 @@ type listener struct {
 	addr string       // host:port, or a host of a Network
 }
 
-// idleTimeout is longer than Go's HTTP clients keep an idle connection by default, so that they close
-// it first and send no request on a connection that is being closed.
+// idleTimeout is longer than Go's HTTP clients keep an idle connection by default, so that they
+// close it first and send no request on a connection that is being closed.
 const idleTimeout = 2 * time.Minute
 
 // listenAt makes the portal reachable: at host on its network, or at the address of WithListen.

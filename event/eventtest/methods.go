@@ -54,9 +54,10 @@ func (p *Portal) methodTable() map[string]method {
 		"calendar.event.update":  {scope: "calendar", run: p.calendarUpdate},
 		"calendar.event.delete":  {scope: "calendar", run: p.calendarDelete},
 
-		"im.message.add":    {scope: "im", run: p.messageAdd},
-		"im.message.update": {scope: "im", run: p.messageUpdate},
-		"im.message.delete": {scope: "im", run: p.messageDelete},
+		"im.message.add":         {scope: "im", run: p.messageAdd},
+		"im.message.update":      {scope: "im", run: p.messageUpdate},
+		"im.message.delete":      {scope: "im", run: p.messageDelete},
+		"im.dialog.messages.get": {scope: "im", run: p.dialogMessages},
 
 		"imbot.register":       {scope: "imbot", run: p.botRegister},
 		"imbot.update":         {scope: "imbot", run: p.botUpdate},
@@ -65,6 +66,11 @@ func (p *Portal) methodTable() map[string]method {
 		"imbot.message.add":    {scope: "imbot", run: p.botMessageAdd},
 		"imbot.message.update": {scope: "imbot", run: p.botMessageUpdate},
 		"imbot.message.delete": {scope: "imbot", run: p.botMessageDelete},
+
+		"imbot.command.register":   {scope: "imbot", run: p.commandRegister},
+		"imbot.command.update":     {scope: "imbot", run: p.commandUpdate},
+		"imbot.command.unregister": {scope: "imbot", run: p.commandUnregister},
+		"imbot.command.answer":     {scope: "imbot", run: p.commandAnswer},
 
 		"imbot.v2.bot.register":   {scope: "imbot", run: p.botV2Register},
 		"imbot.v2.bot.get":        {scope: "imbot", run: p.botV2Get},

@@ -27,8 +27,8 @@ func botHandlers() []botHandler {
 	}
 }
 
-// readBotHandlers reads the addresses by event. EVENT_HANDLER stands for all of them. all means
-// that addresses with a label must be there.
+// readBotHandlers reads the addresses by event. EVENT_HANDLER replaces all of them. all means that
+// addresses with a label must be there. Which of them are bound, [Portal.botRegister] decides.
 func readBotHandlers(get func(name string) string, all bool) (map[string]string, *apiError) {
 	found := map[string]string{}
 	for _, handler := range botHandlers() {
@@ -97,6 +97,9 @@ func botProfile(v phpform.Value, old User) (u User, named bool) {
 	return u, named
 }
 
+// botRegister registers a bot and binds its handlers. For ordinary bots it ignores the addresses
+// for edited and deleted messages, also if EVENT_HANDLER gives them. imbot.update and event.bind
+// bind them for such bots too.
 func (p *Portal) botRegister(c *call) (reply, *apiError) {
 	app, apiErr := c.botApp()
 	if apiErr != nil {
@@ -122,7 +125,7 @@ func (p *Portal) botRegister(c *call) (reply, *apiError) {
 			fmt.Sprintf("Has reached the maximum number of bots for application (max: %d)", maxBots),
 		)
 	}
-	if b.Type != "S" && !b.openline { // imbot.update binds them for ordinary bots too
+	if b.Type != "S" && !b.openline {
 		delete(handlers, "ONIMBOTMESSAGEUPDATE")
 		delete(handlers, "ONIMBOTMESSAGEDELETE")
 	}
@@ -195,7 +198,7 @@ func (p *Portal) botMessageAdd(c *call) (reply, *apiError) {
 	if to <= 0 {
 		return reply{}, fail(400, "DIALOG_ID_EMPTY", "Dialog ID can't be empty")
 	}
-	_, body, _ := messageFields(c.params)
+	body := readMessage(c.params).body
 	if body == "" {
 		return reply{}, fail(400, "MESSAGE_EMPTY", "Message can't be empty")
 	}

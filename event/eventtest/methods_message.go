@@ -6,18 +6,23 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// messageAdd adds a message of the calling user to a private chat. Group chats are not emulated.
+// messageAdd adds a message of the calling user to a private chat or to the chat of a task. Other
+// group chats are not emulated.
 func (p *Portal) messageAdd(c *call) (reply, *apiError) {
-	_, body, _ := messageFields(c.params)
+	body := readMessage(c.params).body
 	if body == "" {
 		return reply{}, fail(400, "MESSAGE_EMPTY", "Message can't be empty")
 	}
 	dialog := strings.TrimSpace(c.str("DIALOG_ID"))
 	if chat, ok := strings.CutPrefix(dialog, "chat"); ok {
-		if intOf(phpform.Text(chat)) <= 0 {
+		switch id := intOf(phpform.Text(chat)); {
+		case id <= 0:
 			return reply{}, fail(400, "CHAT_ID_EMPTY", "Chat ID can't be empty")
+		case p.chat.tasks[id] == 0:
+			return reply{}, fail(403, "ACCESS_ERROR", "Action unavailable")
+		default:
+			return done(phpform.Int(p.addTaskMessage(c.events, c.caller.user.id, id, body).id))
 		}
-		return reply{}, fail(403, "ACCESS_ERROR", "Action unavailable")
 	}
 	to, from := intOf(phpform.Text(dialog)), c.caller.user.id
 	switch {
@@ -47,16 +52,16 @@ func (p *Portal) messageChange(c *call, author int64, update func(*pendingEvents
 	if id <= 0 {
 		return reply{}, fail(400, "MESSAGE_ID_ERROR", "Message ID can't be empty")
 	}
-	_, body, given := messageFields(c.params)
+	m := readMessage(c.params)
 	o := p.objects[ChatMessage][id]
 	switch {
-	case update != nil && !given:
+	case update != nil && !m.given:
 	case o == nil || !p.editableByLocked(o, author):
 		return reply{}, fail(403, "CANT_EDIT_MESSAGE", "Time has expired for modification or you don't have access")
 	case update == nil:
 		p.deleteMessage(c.events, o)
 	default:
-		update(c.events, o, body)
+		update(c.events, o, m.body)
 	}
 	return done(phpform.Boolean(true))
 }

@@ -115,8 +115,8 @@ func (p *Portal) offlineList(c *call) (reply, *apiError) {
 	return page(items, intOf(start))
 }
 
-// processID reads process_id, and reports whether it is there. The empty text is valid and means the
-// rows that are not reserved. An array is an error, so that it can never mean these rows.
+// processID reads process_id, and reports whether it is there. The empty text is valid and means
+// the rows that are not reserved. An array is an error, so that it can never mean these rows.
 func (c *call) processID() (id string, given bool, apiErr *apiError) {
 	v, given := c.param("PROCESS_ID")
 	if v.Kind() == phpform.Array {

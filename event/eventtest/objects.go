@@ -27,7 +27,11 @@ const (
 	CalendarEvent Kind = "calendar.event"
 	// ChatMessage is a message of a user to a chat bot, or to another user, which raises no event. It
 	// has two fields: DIALOG_ID, the ID of the recipient, and MESSAGE. Only its author can change and
-	// delete it.
+	// delete it. A line of it that begins with a slash calls a command of imbot.command.register.
+	//
+	// With the field TASK_ID in place of DIALOG_ID it is a comment in the new task card: a message of
+	// the task's chat, whose ID is the task's field CHAT_ID. It raises ONTASKCOMMENTADD with the ID of
+	// the message, and no event if it is changed or deleted. im.dialog.messages.get reads it.
 	ChatMessage Kind = "im.message"
 	// TaskComment is a comment in the old task card. Its fields are TASK_ID, which is required and
 	// never changes, POST_MESSAGE and AUTHOR_ID. task.commentitem.get and getlist take their arguments
@@ -109,11 +113,16 @@ func (p *Portal) Add(kind Kind, fields map[string]any, user int64) (int64, error
 	ev := p.newPendingEvents(user)
 	var o *object
 	if kind == ChatMessage {
-		if err := p.checkMessageLocked(tree, user); err != nil {
+		m := readMessage(tree)
+		chat, err := p.checkMessageLocked(m, user)
+		if err != nil {
 			return 0, err
 		}
-		to, body, _ := messageFields(tree)
-		o = p.addMessage(ev, user, to, body)
+		if chat != 0 {
+			o = p.addTaskMessage(ev, user, chat, m.body)
+		} else {
+			o = p.addMessage(ev, user, m.to, m.body)
+		}
 	} else {
 		o = p.addObject(ev, kind, tree, user)
 	}
@@ -133,8 +142,8 @@ func (p *Portal) Update(kind Kind, id int64, fields map[string]any, user int64) 
 			p.updateObject(ev, kind, o, tree, user)
 			return
 		}
-		if _, body, given := messageFields(tree); given {
-			p.updateMessage(ev, o, body)
+		if m := readMessage(tree); m.given {
+			p.updateMessage(ev, o, m.body)
 		}
 	})
 }
@@ -206,6 +215,9 @@ func (p *Portal) addObject(ev *pendingEvents, kind Kind, fields phpform.Value, u
 		o.set(e.Key, e.Value)
 	}
 	o.assign(columns(kind, fields))
+	if kind == Task {
+		o.set("CHAT_ID", phpform.Int(p.openTaskChatLocked(o.id)))
+	}
 	if p.objects[kind] == nil {
 		p.objects[kind] = map[int64]*object{}
 	}
@@ -215,11 +227,12 @@ func (p *Portal) addObject(ev *pendingEvents, kind Kind, fields phpform.Value, u
 }
 
 func (p *Portal) updateObject(ev *pendingEvents, kind Kind, o *object, fields phpform.Value, user int64) {
-	task := o.get("TASK_ID")
+	task, chat := o.get("TASK_ID"), o.get("CHAT_ID")
 	o.assign(columns(kind, fields))
 	now := phpform.Text(isoTime(p.nowLocked()))
 	switch kind {
 	case Task:
+		o.set("CHAT_ID", chat)
 		o.set("CHANGED_BY", phpform.Text(userKey(user)))
 		o.set("CHANGED_DATE", now)
 	case CalendarEvent:
@@ -246,6 +259,9 @@ func columns(kind Kind, fields phpform.Value) phpform.Value {
 
 func (p *Portal) deleteObject(ev *pendingEvents, kind Kind, o *object, user int64) {
 	delete(p.objects[kind], o.id)
+	if kind == Task {
+		p.dropTaskChatLocked(intOf(o.get("CHAT_ID")))
+	}
 	p.raiseChange(ev, kind, "DELETE", o, user)
 }
 

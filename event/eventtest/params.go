@@ -147,9 +147,9 @@ func (c *call) str(name string) string {
 	return v.Scalar()
 }
 
-// splitPath splits a path below /rest/ into the method in lower case, and the ID of the user and the
-// secret of an incoming webhook. One slash at the end does not count. All others do, so a path with a slash too
-// many names no method.
+// splitPath splits a path below /rest/ into the method in lower case, and the ID of the user and
+// the secret of an incoming webhook. One slash at the end does not count. All others do, so a path
+// with a slash too many names no method.
 func splitPath(path string) (method, user, secret string) {
 	method = strings.TrimSuffix(strings.TrimPrefix(path, "/rest/"), "/")
 	if parts := strings.Split(method, "/"); len(parts) == 3 && strings.Trim(parts[0], "0123456789") == "" && parts[0] != "" && parts[1] != "" {

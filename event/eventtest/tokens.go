@@ -68,8 +68,8 @@ type tokenPair struct{ access, refresh string }
 // the memory of a portal whose clock does not move, so that no token expires.
 const maxTokens = 20_000
 
-// remember notes tokens in one of the lists. It deletes the oldest ones when there are twice as many
-// as may stay. Those that can no longer be refreshed go first, except the newest.
+// remember notes tokens in one of the lists. It deletes the oldest ones when there are twice as
+// many as may stay. Those that can no longer be refreshed go first, except the newest.
 func (t *tokenTable) remember(list *[]tokenPair, g Grant) {
 	pairs := append(*list, tokenPair{string(g.AccessToken), string(g.RefreshToken)}) //nolint:gocritic // the list is assigned below
 	if len(pairs) >= 2*maxTokens {
@@ -148,7 +148,8 @@ func (p *Portal) newTokensLocked(a *Application, user int64, chainLeft int, with
 }
 
 // Grant issues a pair of tokens of a user, as an application has them after its installation or
-// after the user opened it. The portal forgets the oldest of more than 20,000 pairs. It returns [ErrNotInstalled], or [ErrNotFound] for an unknown user.
+// after the user opened it. The portal forgets the oldest of more than 20,000 pairs. It returns
+// [ErrNotInstalled], or [ErrNotFound] for an unknown user.
 func (a *Application) Grant(user int64) (Grant, error) {
 	p := a.p
 	p.mu.Lock()
