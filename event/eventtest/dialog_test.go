@@ -2,6 +2,7 @@ package eventtest_test
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
 	"strconv"
 	"testing"
@@ -163,9 +164,7 @@ func TestDialogPages(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			params := obj{"DIALOG_ID": chat}
-			for name, value := range tt.params {
-				params[name] = value
-			}
+			maps.Copy(params, tt.params)
 			ids := c.dialog(params).ids()
 			require.Len(t, ids, tt.n)
 			if tt.n > 0 {

@@ -71,7 +71,7 @@ const maxTokens = 20_000
 // remember notes tokens in one of the lists. It deletes the oldest ones when there are twice as
 // many as may stay. Those that can no longer be refreshed go first, except the newest.
 func (t *tokenTable) remember(list *[]tokenPair, g Grant) {
-	pairs := append(*list, tokenPair{string(g.AccessToken), string(g.RefreshToken)}) //nolint:gocritic // the list is assigned below
+	pairs := append(*list, tokenPair{string(g.AccessToken), string(g.RefreshToken)})
 	if len(pairs) >= 2*maxTokens {
 		pairs = slices.DeleteFunc(pairs, func(p tokenPair) bool { return t.access[p.access] == nil && t.refresh[p.refresh] == nil })
 		excess := len(pairs) - maxTokens
