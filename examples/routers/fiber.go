@@ -27,11 +27,11 @@ func FiberOrigin(ctx context.Context, r *http.Request) context.Context {
 //
 //   - The whole body is in memory before the handler sees the request, so the handler's limits on
 //     bytes and time come too late. BodyLimit and ReadTimeout are what limits strangers.
-//   - Every text of the request, even a header, is memory that fasthttp uses again for the next one.
-//     Clone what outlives the request. The handler keeps nothing of it.
+//   - Every text of the request, even a header, is memory that fasthttp uses again for the next
+//     one. Clone what outlives the request. The handler keeps nothing of it.
 //   - The context of the request does not end when the client hangs up, and it ends when the server
 //     begins to shut down. The handler depends on neither.
-func Fiber(h *webhook.Handler, more ...any) *FiberServer {
+func Fiber(h *webhook.Handler, more ...fiber.Handler) *FiberServer {
 	app := fiber.New(fiber.Config{BodyLimit: 1 << 20, ReadTimeout: 20 * time.Second, IdleTimeout: 2 * time.Minute})
 	app.Use(requestid.New(), recover.New(), compress.New())
 	// A portal has no CSRF token: without Next its events are refused.

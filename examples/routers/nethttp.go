@@ -18,7 +18,7 @@ func NetHTTP(h *webhook.Handler, more ...func(http.Handler) http.Handler) *http.
 	mux.Handle("/bitrix24/{tenant}", h) // all methods: the handler responds to GET and HEAD too
 	// Portals send no Origin, so their events pass. Pages of an application come from a browser:
 	// bypass their path with AddInsecureBypassPattern.
-	var routes http.Handler = http.NewCrossOriginProtection().Handler(mux)
+	routes := http.NewCrossOriginProtection().Handler(mux)
 	for _, m := range more {
 		routes = m(routes)
 	}

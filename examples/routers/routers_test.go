@@ -129,17 +129,6 @@ func readBody(r *http.Request, read reader) {
 	}
 }
 
-// each runs a test for every router.
-func each(t *testing.T, test func(t *testing.T, r router)) {
-	t.Helper()
-	for _, r := range all() {
-		t.Run(r.name, func(t *testing.T) {
-			t.Parallel()
-			test(t, r)
-		})
-	}
-}
-
 // app is a server that runs until the test ends, or until stop.
 type app struct {
 	url, addr string
@@ -207,56 +196,59 @@ func TestResponses(t *testing.T) {
 	set := func(name, value string) func(*http.Request) {
 		return func(r *http.Request) { r.Header.Set(name, value) }
 	}
-	each(t, func(t *testing.T, r router) {
-		deals := make(chan int64, 1)
-		a := start(t, r, readNothing, func(_ context.Context, d *event.Delivery) error {
-			e, err := event.OnCrmDealUpdate.Decode(d)
-			deals <- e.ID
-			return err
-		}, nil)
-		for name, test := range map[string]struct {
-			change func(*http.Request)
-			want   int
-		}{
-			"an event":                              {nil, http.StatusOK},
-			"an event, the response may be gzip":    {set("Accept-Encoding", "gzip"), http.StatusOK},
-			"an event that a browser sends":         {set("Sec-Fetch-Site", "same-origin"), http.StatusOK},
-			"GET":                                   {func(r *http.Request) { r.Method, r.Body, r.ContentLength = http.MethodGet, nil, 0 }, http.StatusNoContent},
-			"HEAD":                                  {func(r *http.Request) { r.Method, r.Body, r.ContentLength = http.MethodHead, nil, 0 }, http.StatusNoContent},
-			"PUT":                                   {func(r *http.Request) { r.Method = http.MethodPut }, http.StatusMethodNotAllowed},
-			"XML":                                   {set("Content-Type", "application/xml"), http.StatusUnsupportedMediaType},
-			"another path":                          {func(r *http.Request) { r.URL.Path = "/other" }, http.StatusNotFound},
-			"too large":                             {body("event=" + strings.Repeat("x", 1<<20)), http.StatusRequestEntityTooLarge},
-			"malformed":                             {body("%zz"), http.StatusBadRequest},
-			"not an event":                          {body("a=b"), http.StatusBadRequest},
-			"forged":                                {body("event=ONCRMDEALUPDATE&data[FIELDS][ID]=1&auth[application_token]=guess"), http.StatusForbidden},
-			"an event in chunks of unknown length":  {func(r *http.Request) { r.ContentLength = -1 }, http.StatusOK},
-			"an event whose sender closes at once":  {func(r *http.Request) { r.Close = true }, http.StatusOK},
-			"an event with a foreign request ID":    {set("X-Request-Id", "id\t\x7f"), 0},
-			"an event with another tenant, escaped": {func(r *http.Request) { r.URL.RawPath = "/bitrix24/%61" }, http.StatusOK},
-		} {
-			t.Run(name, func(t *testing.T) {
-				got, err := a.post(t.Context(), "a", 42, test.change)
-				if test.want == 0 {
-					require.Error(t, err, "the client refuses to send it")
-					return
-				}
-				if r.name == "fiber" && test.want == http.StatusNotFound {
-					test.want = http.StatusForbidden // its CSRF check comes before the route
-				}
-				if r.name == "echo" && test.want == http.StatusNotFound {
-					test.want = http.StatusBadRequest // the same
-				}
-				require.NoError(t, err)
-				require.Equal(t, test.want, got)
-				if got == http.StatusOK {
-					require.EqualValues(t, 42, <-deals)
-				}
-			})
-		}
-		require.NoError(t, a.stop())
-		require.Empty(t, deals, "nothing else reached the event handler")
-	})
+	for _, r := range all() {
+		t.Run(r.name, func(t *testing.T) {
+			t.Parallel()
+			deals := make(chan int64, 1)
+			a := start(t, r, readNothing, func(_ context.Context, d *event.Delivery) error {
+				e, err := event.OnCrmDealUpdate.Decode(d)
+				deals <- e.ID
+				return err
+			}, nil)
+			for name, test := range map[string]struct {
+				change func(*http.Request)
+				want   int
+			}{
+				"an event":                              {nil, http.StatusOK},
+				"an event, the response may be gzip":    {set("Accept-Encoding", "gzip"), http.StatusOK},
+				"an event that a browser sends":         {set("Sec-Fetch-Site", "same-origin"), http.StatusOK},
+				"GET":                                   {func(r *http.Request) { r.Method, r.Body, r.ContentLength = http.MethodGet, nil, 0 }, http.StatusNoContent},
+				"HEAD":                                  {func(r *http.Request) { r.Method, r.Body, r.ContentLength = http.MethodHead, nil, 0 }, http.StatusNoContent},
+				"PUT":                                   {func(r *http.Request) { r.Method = http.MethodPut }, http.StatusMethodNotAllowed},
+				"XML":                                   {set("Content-Type", "application/xml"), http.StatusUnsupportedMediaType},
+				"another path":                          {func(r *http.Request) { r.URL.Path = "/other" }, http.StatusNotFound},
+				"too large":                             {body("event=" + strings.Repeat("x", 1<<20)), http.StatusRequestEntityTooLarge},
+				"malformed":                             {body("%zz"), http.StatusBadRequest},
+				"not an event":                          {body("a=b"), http.StatusBadRequest},
+				"forged":                                {body("event=ONCRMDEALUPDATE&data[FIELDS][ID]=1&auth[application_token]=guess"), http.StatusForbidden},
+				"an event in chunks of unknown length":  {func(r *http.Request) { r.ContentLength = -1 }, http.StatusOK},
+				"an event whose sender closes at once":  {func(r *http.Request) { r.Close = true }, http.StatusOK},
+				"an event with a foreign request ID":    {set("X-Request-Id", "id\t\x7f"), 0},
+				"an event with another tenant, escaped": {func(r *http.Request) { r.URL.RawPath = "/bitrix24/%61" }, http.StatusOK},
+			} {
+				t.Run(name, func(t *testing.T) {
+					got, err := a.post(t.Context(), "a", 42, test.change)
+					if test.want == 0 {
+						require.Error(t, err, "the client refuses to send it")
+						return
+					}
+					if r.name == "fiber" && test.want == http.StatusNotFound {
+						test.want = http.StatusForbidden // its CSRF check comes before the route
+					}
+					if r.name == "echo" && test.want == http.StatusNotFound {
+						test.want = http.StatusBadRequest // the same
+					}
+					require.NoError(t, err)
+					require.Equal(t, test.want, got)
+					if got == http.StatusOK {
+						require.EqualValues(t, 42, <-deals)
+					}
+				})
+			}
+			require.NoError(t, a.stop())
+			require.Empty(t, deals, "nothing else reached the event handler")
+		})
+	}
 }
 
 func body(text string) func(*http.Request) {
@@ -265,85 +257,91 @@ func body(text string) func(*http.Request) {
 	}
 }
 
-// TestTenants: each event handler gets the tenant and the request ID of its own request, although it
-// runs after the router has reused the request's memory.
+// TestTenants: each event handler gets the tenant and the request ID of its own request, although
+// it runs after the router has reused the request's memory.
 func TestTenants(t *testing.T) {
 	t.Parallel()
 	const events, again = 300, 300
-	each(t, func(t *testing.T, r router) {
-		answered := make(chan struct{})
-		var mu sync.Mutex
-		got := make(map[int64]routers.Origin)
-		a := start(t, r, readNothing, func(ctx context.Context, d *event.Delivery) error {
-			<-answered // all requests are over, and their memory was used again
-			e, err := event.OnCrmDealUpdate.Decode(d)
-			mu.Lock()
-			defer mu.Unlock()
-			got[e.ID] = routers.OriginOf(ctx)
-			return errors.Join(err, ctx.Err()) // it does not end with the request
-		}, nil)
-		want := make(map[int64]routers.Origin)
-		var wg sync.WaitGroup
-		failed := make(chan error, events+again)
-		send := func(i int) {
-			tenant, id := fmt.Sprintf("tenant-%04d", i), fmt.Sprintf("request-%06d", i)
-			status, err := a.post(t.Context(), tenant, int64(i), func(r *http.Request) { r.Header.Set("X-Request-Id", id) })
-			if err == nil && status != http.StatusOK {
-				err = fmt.Errorf("the response is %d", status)
+	for _, r := range all() {
+		t.Run(r.name, func(t *testing.T) {
+			t.Parallel()
+			answered := make(chan struct{})
+			var mu sync.Mutex
+			got := make(map[int64]routers.Origin)
+			a := start(t, r, readNothing, func(ctx context.Context, d *event.Delivery) error {
+				<-answered // all requests are over, and their memory was used again
+				e, err := event.OnCrmDealUpdate.Decode(d)
+				mu.Lock()
+				defer mu.Unlock()
+				got[e.ID] = routers.OriginOf(ctx)
+				return errors.Join(err, ctx.Err()) // it does not end with the request
+			}, nil)
+			want := make(map[int64]routers.Origin)
+			var wg sync.WaitGroup
+			failed := make(chan error, events+again)
+			send := func(i int) {
+				tenant, id := fmt.Sprintf("tenant-%04d", i), fmt.Sprintf("request-%06d", i)
+				status, err := a.post(t.Context(), tenant, int64(i), func(r *http.Request) { r.Header.Set("X-Request-Id", id) })
+				if err == nil && status != http.StatusOK {
+					err = fmt.Errorf("the response is %d", status)
+				}
+				failed <- err
 			}
-			failed <- err
-		}
-		for i := range events {
-			want[int64(i+1)] = routers.Origin{Tenant: fmt.Sprintf("tenant-%04d", i+1), RequestID: fmt.Sprintf("request-%06d", i+1)}
-			wg.Go(func() { send(i + 1) })
-		}
-		wg.Wait()
-		for i := range again { // the same connections, one after the other
-			id := events + i + 1
-			want[int64(id)] = routers.Origin{Tenant: fmt.Sprintf("tenant-%04d", id), RequestID: fmt.Sprintf("request-%06d", id)}
-			send(id)
-		}
-		close(failed)
-		for err := range failed {
-			require.NoError(t, err)
-		}
-		close(answered)
-		require.NoError(t, a.stop())
-		require.Equal(t, want, got)
-		require.EqualValues(t, events+again, a.events.Stats().Processed)
-	})
+			for i := range events {
+				want[int64(i+1)] = routers.Origin{Tenant: fmt.Sprintf("tenant-%04d", i+1), RequestID: fmt.Sprintf("request-%06d", i+1)}
+				wg.Go(func() { send(i + 1) })
+			}
+			wg.Wait()
+			for i := range again { // the same connections, one after the other
+				id := events + i + 1
+				want[int64(id)] = routers.Origin{Tenant: fmt.Sprintf("tenant-%04d", id), RequestID: fmt.Sprintf("request-%06d", id)}
+				send(id)
+			}
+			close(failed)
+			for err := range failed {
+				require.NoError(t, err)
+			}
+			close(answered)
+			require.NoError(t, a.stop())
+			require.Equal(t, want, got)
+			require.EqualValues(t, events+again, a.events.Stats().Processed)
+		})
+	}
 }
 
 // TestBodyReaders: a middleware that reads the body first.
 func TestBodyReaders(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, r router) {
-		for name, test := range map[string]struct {
-			read reader
-			want int
-		}{
-			"reads the form":         {readForm, http.StatusOK},
-			"reads and puts back":    {readAndPutBack, http.StatusOK},
-			"reads and forgets":      {readAll, http.StatusBadRequest},
-			"does not read the body": {readNothing, http.StatusOK},
-		} {
-			t.Run(name, func(t *testing.T) {
-				t.Parallel()
-				var logs syncBuffer
-				a := start(t, r, test.read, func(context.Context, *event.Delivery) error { return nil }, nil,
-					webhook.WithLogger(slog.New(slog.NewTextHandler(&logs, nil))))
-				status, err := a.post(t.Context(), "a", 42, nil)
-				require.NoError(t, err)
-				require.NoError(t, a.stop())
-				if r.bodies {
-					test.want = http.StatusOK
-				}
-				require.Equal(t, test.want, status)
-				require.Equal(t, test.want == http.StatusBadRequest, strings.Contains(logs.String(), "middleware"), "the log names the cause")
-				require.NotContains(t, logs.String(), token)
-			})
-		}
-	})
+	for _, r := range all() {
+		t.Run(r.name, func(t *testing.T) {
+			t.Parallel()
+			for name, test := range map[string]struct {
+				read reader
+				want int
+			}{
+				"reads the form":         {readForm, http.StatusOK},
+				"reads and puts back":    {readAndPutBack, http.StatusOK},
+				"reads and forgets":      {readAll, http.StatusBadRequest},
+				"does not read the body": {readNothing, http.StatusOK},
+			} {
+				t.Run(name, func(t *testing.T) {
+					t.Parallel()
+					var logs syncBuffer
+					a := start(t, r, test.read, func(context.Context, *event.Delivery) error { return nil }, nil,
+						webhook.WithLogger(slog.New(slog.NewTextHandler(&logs, nil))))
+					status, err := a.post(t.Context(), "a", 42, nil)
+					require.NoError(t, err)
+					require.NoError(t, a.stop())
+					if r.bodies {
+						test.want = http.StatusOK
+					}
+					require.Equal(t, test.want, status)
+					require.Equal(t, test.want == http.StatusBadRequest, strings.Contains(logs.String(), "middleware"), "the log names the cause")
+					require.NotContains(t, logs.String(), token)
+				})
+			}
+		})
+	}
 }
 
 type syncBuffer struct {
@@ -367,39 +365,69 @@ func (b *syncBuffer) String() string {
 // through and nothing else.
 func TestCrossOrigin(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, r router) {
-		a := start(t, r, readNothing, func(context.Context, *event.Delivery) error { return nil }, nil)
-		status, err := a.post(t.Context(), "a", 42, nil)
-		require.NoError(t, err)
-		require.Equal(t, http.StatusOK, status)
-		resp, err := a.post(t.Context(), "a", 42, func(r *http.Request) {
-			r.URL.Path = "/other"
-			r.Header.Set("Origin", "https://evil.example")
-			r.Header.Set("Sec-Fetch-Site", "cross-site")
+	for _, r := range all() {
+		t.Run(r.name, func(t *testing.T) {
+			t.Parallel()
+			a := start(t, r, readNothing, func(context.Context, *event.Delivery) error { return nil }, nil)
+			status, err := a.post(t.Context(), "a", 42, nil)
+			require.NoError(t, err)
+			require.Equal(t, http.StatusOK, status)
+			resp, err := a.post(t.Context(), "a", 42, func(r *http.Request) {
+				r.URL.Path = "/other"
+				r.Header.Set("Origin", "https://evil.example")
+				r.Header.Set("Sec-Fetch-Site", "cross-site")
+			})
+			require.NoError(t, err)
+			require.Contains(t, []int{http.StatusForbidden, http.StatusBadRequest}, resp)
 		})
-		require.NoError(t, err)
-		require.Contains(t, []int{http.StatusForbidden, http.StatusBadRequest}, resp)
-	})
+	}
 }
 
 // TestSlowBody: a sender that never finishes its body is cut off, also if a middleware hides the
 // deadlines of the connection.
 func TestSlowBody(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, r router) {
-		a := start(t, r, readNothing, func(context.Context, *event.Delivery) error { return nil },
-			func(s routers.Server) { r.patience(s, 100*time.Millisecond) })
-		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", a.addr)
-		require.NoError(t, err)
-		defer func() { _ = conn.Close() }()
-		_, err = io.WriteString(conn, "POST /bitrix24/a HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 1000\r\n\r\nevent=")
-		require.NoError(t, err)
-		require.NoError(t, conn.SetReadDeadline(time.Now().Add(30*time.Second)))
-		_, err = io.Copy(io.Discard, conn) // a response or none, then the end of the connection
-		require.NotErrorIs(t, err, os.ErrDeadlineExceeded, "the connection is still open")
-		require.NoError(t, a.stop())
-		require.Zero(t, a.events.Stats().Accepted)
-	})
+	for _, r := range all() {
+		t.Run(r.name, func(t *testing.T) {
+			t.Parallel()
+			a := start(t, r, readNothing, func(context.Context, *event.Delivery) error { return nil },
+				func(s routers.Server) { r.patience(s, 100*time.Millisecond) })
+			conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", a.addr)
+			require.NoError(t, err)
+			defer func() { _ = conn.Close() }()
+			_, err = io.WriteString(conn, "POST /bitrix24/a HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 1000\r\n\r\nevent=")
+			require.NoError(t, err)
+			require.NoError(t, conn.SetReadDeadline(time.Now().Add(30*time.Second)))
+			_, err = io.Copy(io.Discard, conn) // a response or none, then the end of the connection
+			require.NotErrorIs(t, err, os.ErrDeadlineExceeded, "the connection is still open")
+			require.NoError(t, a.stop())
+			require.Zero(t, a.events.Stats().Accepted)
+		})
+	}
+}
+
+// TestLimits: each server bounds what strangers may send before the handler sees it. That of fiber
+// has to bound the body too, because its handler gets whole bodies only.
+func TestLimits(t *testing.T) {
+	t.Parallel()
+	for _, r := range all() {
+		t.Run(r.name, func(t *testing.T) {
+			t.Parallel()
+			h, err := webhook.NewHandler(webhook.Tokens(token), event.NewMux())
+			require.NoError(t, err)
+			switch s := r.make(h, readNothing).(type) {
+			case *http.Server:
+				require.Positive(t, s.ReadHeaderTimeout)
+				require.Positive(t, s.ReadTimeout)
+				require.Less(t, s.ReadTimeout, routers.Drain, "a slow sender leaves the handler time to drain")
+			case *routers.FiberServer:
+				require.Positive(t, s.App.Server().ReadTimeout)
+				require.Less(t, s.App.Server().ReadTimeout, routers.Drain)
+				require.Equal(t, webhook.DefaultMaxBodyBytes, s.App.Server().MaxRequestBodySize)
+			}
+			require.NoError(t, h.Shutdown(t.Context()))
+		})
+	}
 }
 
 // slowVerifier holds a request within the handler until release is closed.
@@ -420,6 +448,28 @@ func (v slowVerifier) Verify(ctx context.Context, d *event.Delivery) (event.Proo
 	return v.Verifier.Verify(ctx, d)
 }
 
+// TestLateResponse: an event whose response a middleware has given up is handled all the same.
+func TestLateResponse(t *testing.T) {
+	t.Parallel()
+	v := slowVerifier{webhook.Tokens(token), make(chan struct{}, 1), make(chan struct{})}
+	handled := make(chan struct{})
+	h, err := webhook.NewHandler(v, event.HandlerFunc(func(context.Context, *event.Delivery) error {
+		close(handled)
+		return nil
+	}))
+	require.NoError(t, err)
+	a := run(t, routers.NetHTTP(h, func(next http.Handler) http.Handler {
+		return http.TimeoutHandler(next, time.Millisecond, "")
+	}), h, nil, nil)
+	status, err := a.post(t.Context(), "a", 42, nil)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusServiceUnavailable, status)
+	<-v.entered
+	close(v.release)
+	<-handled
+	require.NoError(t, a.stop())
+}
+
 // closer records when the store was closed.
 type closer struct {
 	*webhooktest.MemoryStore
@@ -434,72 +484,75 @@ func (c *closer) Close() error {
 	return nil
 }
 
-// TestShutdown: a request under way when the stop begins is still accepted, what was acknowledged is
-// handled, and the store is closed last.
+// TestShutdown: a request under way when the stop begins is still accepted, what was acknowledged
+// is handled, and the store is closed last.
 func TestShutdown(t *testing.T) {
 	t.Parallel()
 	for _, durable := range []bool{false, true} {
 		t.Run("durable "+strconv.FormatBool(durable), func(t *testing.T) {
 			t.Parallel()
-			each(t, func(t *testing.T, r router) {
-				const events = 20
-				v := slowVerifier{webhook.Tokens(token), make(chan struct{}, events), make(chan struct{})}
-				handle := event.HandlerFunc(func(ctx context.Context, _ *event.Delivery) error { return ctx.Err() })
-				opts := []webhook.Option{webhook.WithLogger(slog.New(slog.DiscardHandler))}
-				store := &closer{}
-				if durable {
-					memory, err := webhooktest.NewMemoryStore()
-					require.NoError(t, err)
-					store.MemoryStore = memory
-					opts = append(opts, webhook.WithStore(memory))
-				} else {
-					opts = append(opts, webhook.WithContext(r.origin))
-				}
-				h, err := webhook.NewHandler(v, handle, opts...)
-				require.NoError(t, err)
-				store.events = h
-				a := run(t, r.make(h, readNothing), h, store, nil)
-
-				answers := make(chan int, events)
-				for i := range events {
-					go func() {
-						status, err := a.post(context.WithoutCancel(t.Context()), "a", int64(i+1), nil)
-						if err != nil {
-							status = -1
-						}
-						answers <- status
-					}()
-				}
-				for range events {
-					<-v.entered
-				}
-				stopped := make(chan error, 1)
-				go func() { stopped <- a.stop() }()
-				require.Eventually(t, func() bool { // the server has begun to stop
-					conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", a.addr)
-					if err == nil {
-						_ = conn.Close()
+			for _, r := range all() {
+				t.Run(r.name, func(t *testing.T) {
+					t.Parallel()
+					const events = 20
+					v := slowVerifier{webhook.Tokens(token), make(chan struct{}, events), make(chan struct{})}
+					handle := event.HandlerFunc(func(ctx context.Context, _ *event.Delivery) error { return ctx.Err() })
+					opts := []webhook.Option{webhook.WithLogger(slog.New(slog.DiscardHandler))}
+					store := &closer{}
+					if durable {
+						memory, err := webhooktest.NewMemoryStore()
+						require.NoError(t, err)
+						store.MemoryStore = memory
+						opts = append(opts, webhook.WithStore(memory))
+					} else {
+						opts = append(opts, webhook.WithContext(r.origin))
 					}
-					return err != nil
-				}, 10*time.Second, time.Millisecond)
-				close(v.release)
-				for range events {
-					require.Equal(t, http.StatusOK, <-answers)
-				}
-				require.NoError(t, <-stopped)
-				stats := h.Stats()
-				require.EqualValues(t, events, stats.Accepted)
-				require.Zero(t, stats.Dropped)
-				require.True(t, store.closed)
-				require.EqualValues(t, stats.Processed, store.handed, "the store was closed after the last handler")
-				if durable {
-					depth, err := store.Depth(t.Context())
+					h, err := webhook.NewHandler(v, handle, opts...)
 					require.NoError(t, err)
-					require.EqualValues(t, events, stats.Processed+uint64(depth.Pending), "handled, or kept for the next start") //nolint:gosec // a few
-				} else {
-					require.EqualValues(t, events, stats.Processed)
-				}
-			})
+					store.events = h
+					a := run(t, r.make(h, readNothing), h, store, nil)
+
+					answers := make(chan int, events)
+					for i := range events {
+						go func() {
+							status, err := a.post(context.WithoutCancel(t.Context()), "a", int64(i+1), nil)
+							if err != nil {
+								status = -1
+							}
+							answers <- status
+						}()
+					}
+					for range events {
+						<-v.entered
+					}
+					stopped := make(chan error, 1)
+					go func() { stopped <- a.stop() }()
+					require.Eventually(t, func() bool { // the server has begun to stop
+						conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", a.addr)
+						if err == nil {
+							_ = conn.Close()
+						}
+						return err != nil
+					}, 10*time.Second, time.Millisecond)
+					close(v.release)
+					for range events {
+						require.Equal(t, http.StatusOK, <-answers)
+					}
+					require.NoError(t, <-stopped)
+					stats := h.Stats()
+					require.EqualValues(t, events, stats.Accepted)
+					require.Zero(t, stats.Dropped)
+					require.True(t, store.closed)
+					require.EqualValues(t, stats.Processed, store.handed, "the store was closed after the last handler")
+					if durable {
+						depth, err := store.Depth(t.Context())
+						require.NoError(t, err)
+						require.EqualValues(t, events, stats.Processed+uint64(depth.Pending), "handled, or kept for the next start") //nolint:gosec // a few
+					} else {
+						require.EqualValues(t, events, stats.Processed)
+					}
+				})
+			}
 		})
 	}
 }
@@ -507,14 +560,17 @@ func TestShutdown(t *testing.T) {
 // TestServeFails: a server that cannot serve ends Serve, and everything is stopped all the same.
 func TestServeFails(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, r router) {
-		h, err := webhook.NewHandler(webhook.Tokens(token), event.NewMux(), webhook.WithLogger(slog.New(slog.DiscardHandler)))
-		require.NoError(t, err)
-		l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		require.NoError(t, l.Close())
-		store := &closer{events: h}
-		require.Error(t, routers.Serve(t.Context(), l, r.make(h, readNothing), h, store))
-		require.True(t, store.closed)
-	})
+	for _, r := range all() {
+		t.Run(r.name, func(t *testing.T) {
+			t.Parallel()
+			h, err := webhook.NewHandler(webhook.Tokens(token), event.NewMux(), webhook.WithLogger(slog.New(slog.DiscardHandler)))
+			require.NoError(t, err)
+			l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+			require.NoError(t, err)
+			require.NoError(t, l.Close())
+			store := &closer{events: h}
+			require.Error(t, routers.Serve(t.Context(), l, r.make(h, readNothing), h, store))
+			require.True(t, store.closed)
+		})
+	}
 }
