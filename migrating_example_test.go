@@ -130,9 +130,13 @@ func oldTitle(ctx context.Context, endpoint, token string, deal int) (string, er
 		return "", err
 	}
 	defer resp.Body.Close() //nolint:errcheck // as old code does
-	var answer struct{ Result struct{ TITLE string } }
+	var answer struct {
+		Result struct {
+			Title string `json:"TITLE"`
+		} `json:"result"`
+	}
 	err = json.NewDecoder(resp.Body).Decode(&answer) // an error of the portal decodes to an empty title
-	return answer.Result.TITLE, err
+	return answer.Result.Title, err
 }
 
 // newTitle waits for its turn, renews the token, and tells refusals apart.

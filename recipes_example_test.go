@@ -276,7 +276,7 @@ func onComment(mux *event.Mux, old, message func(ctx context.Context, portal str
 }
 
 // onItem handles the items of one smart process. Its number stands in its address on the portal.
-func onItem(mux *event.Mux, api *rest.Clients, entityTypeID int, save func(title string, stage string) error) {
+func onItem(mux *event.Mux, api *rest.Clients, entityTypeID int, save func(title, stage string) error) {
 	event.On(mux, event.OnCrmDynamicItemUpdateOf(entityTypeID), func(ctx context.Context, d *event.Delivery, _ event.CRMItem) error {
 		item, err := event.Fetch[struct{ Title, StageID string }](ctx, api.Coalescer(d.MemberID()), d)
 		if err != nil {

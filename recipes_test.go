@@ -35,23 +35,23 @@ import (
 // compiled, and the tests beside that file run each function and type of it.
 func TestGuideCodeIsTested(t *testing.T) {
 	t.Parallel()
-	for page, name := range map[string]string{"recipes": "recipes", "migrating": "migrating"} {
+	for _, page := range []string{"recipes", "migrating"} {
 		t.Run(page, func(t *testing.T) {
 			t.Parallel()
 			text, err := os.ReadFile(filepath.Join("docs", page+".md")) //nolint:gosec // of this repository
 			require.NoError(t, err)
-			code, err := os.ReadFile(name + "_example_test.go") //nolint:gosec // the same
+			code, err := os.ReadFile(page + "_example_test.go") //nolint:gosec // the same
 			require.NoError(t, err)
-			tests, err := os.ReadFile(name + "_test.go") //nolint:gosec // the same
+			tests, err := os.ReadFile(page + "_test.go") //nolint:gosec // the same
 			require.NoError(t, err)
 			blocks := goBlocks.FindAllStringSubmatch(string(text), -1)
 			require.NotEmpty(t, blocks)
 			var all strings.Builder
 			for _, b := range blocks {
-				require.Contains(t, string(code), "\n"+strings.TrimSpace(b[1])+"\n", "copy the block of docs/%s.md from %s_example_test.go", page, name)
+				require.Contains(t, string(code), "\n"+strings.TrimSpace(b[1])+"\n", "copy the block of docs/%s.md from %s_example_test.go", page, page)
 				all.WriteString(b[1])
 			}
-			file, err := parser.ParseFile(token.NewFileSet(), name+"_example_test.go", code, parser.SkipObjectResolution)
+			file, err := parser.ParseFile(token.NewFileSet(), page+"_example_test.go", code, parser.SkipObjectResolution)
 			require.NoError(t, err)
 			for _, decl := range file.Decls {
 				f, ok := decl.(*ast.FuncDecl)
@@ -101,7 +101,7 @@ type stand struct {
 }
 
 // newStand installs an application whose handlers register adds.
-func newStand(t *testing.T, spec eventtest.App, register func(*stand), opts ...webhook.Option) *stand {
+func newStand(t *testing.T, spec eventtest.App, register func(*stand)) *stand {
 	t.Helper()
 	s := &stand{Portal: eventtest.NewPortal(t), store: oauth.NewMemoryStore(), mux: event.NewMux()}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.events.ServeHTTP(w, r) }))
@@ -123,7 +123,7 @@ func newStand(t *testing.T, spec eventtest.App, register func(*stand), opts ...w
 			return event.NewAPI(s.api.Portal(in.MemberID)).Reconcile(ctx, s.mux.Bindings(s.url))
 		}})
 	}
-	s.events, err = webhook.NewHandler(s.portals, s.mux, opts...)
+	s.events, err = webhook.NewHandler(s.portals, s.mux)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = s.events.Shutdown(context.WithoutCancel(t.Context())) })
 	require.NoError(t, s.app.Install(t.Context()))
@@ -140,10 +140,7 @@ func (s *stand) settle(t *testing.T) {
 	require.NoError(t, s.events.Idle(t.Context()))
 }
 
-// callsOf counts the calls of a method, in batches too.
-func (s *stand) callsOf(method string) int { return s.CallCount(method) }
-
-const recipeToken = "0123456789abcdef0123456789abcdef" //nolint:gosec // made up
+const recipeToken = "0123456789abcdef0123456789abcdef"
 
 // postDeal posts an update of a deal as an outgoing webhook does.
 func postDeal(t *testing.T, h http.Handler, id int64) int {
@@ -284,7 +281,7 @@ func TestRecipeLoop(t *testing.T) {
 	require.NoError(t, s.Update(eventtest.Deal, id, map[string]any{"TITLE": "Ships"}, eventtest.AdminID))
 	s.settle(t)
 	s.settle(t)
-	require.Equal(t, 1, s.callsOf("crm.deal.update"))
+	require.Equal(t, 1, s.CallCount("crm.deal.update"))
 	require.EqualValues(t, 3, s.events.Stats().Accepted, "the installation, a person's change, and our own")
 }
 
