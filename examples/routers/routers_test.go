@@ -9,11 +9,13 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -451,23 +453,28 @@ func (v slowVerifier) Verify(ctx context.Context, d *event.Delivery) (event.Proo
 // TestLateResponse: an event whose response a middleware has given up is handled all the same.
 func TestLateResponse(t *testing.T) {
 	t.Parallel()
-	v := slowVerifier{webhook.Tokens(token), make(chan struct{}, 1), make(chan struct{})}
-	handled := make(chan struct{})
-	h, err := webhook.NewHandler(v, event.HandlerFunc(func(context.Context, *event.Delivery) error {
-		close(handled)
-		return nil
-	}))
-	require.NoError(t, err)
-	a := run(t, routers.NetHTTP(h, func(next http.Handler) http.Handler {
-		return http.TimeoutHandler(next, time.Millisecond, "")
-	}), h, nil, nil)
-	status, err := a.post(t.Context(), "a", 42, nil)
-	require.NoError(t, err)
-	require.Equal(t, http.StatusServiceUnavailable, status)
-	<-v.entered
-	close(v.release)
-	<-handled
-	require.NoError(t, a.stop())
+	synctest.Test(t, func(t *testing.T) {
+		v := slowVerifier{webhook.Tokens(token), make(chan struct{}, 1), make(chan struct{})}
+		handled := 0
+		h, err := webhook.NewHandler(v, event.HandlerFunc(func(context.Context, *event.Delivery) error {
+			handled++
+			return nil
+		}))
+		require.NoError(t, err)
+		server := routers.NetHTTP(h, func(next http.Handler) http.Handler {
+			return http.TimeoutHandler(next, 10*time.Second, "")
+		})
+		r, err := eventtest.NewRequest(t.Context(), event.OnCrmDealUpdate, event.CRMEntity{ID: 42},
+			eventtest.WithToken(token), eventtest.WithURL("https://example.com/bitrix24/a"))
+		require.NoError(t, err)
+		w := httptest.NewRecorder()
+		server.Handler.ServeHTTP(w, r)
+		require.Equal(t, http.StatusServiceUnavailable, w.Code)
+		close(v.release)
+		synctest.Wait()
+		require.Equal(t, 1, handled)
+		require.NoError(t, h.Shutdown(t.Context()))
+	})
 }
 
 // closer records when the store was closed.
