@@ -79,7 +79,7 @@ func TestDocsPaths(t *testing.T) {
 func TestDocsNames(t *testing.T) {
 	t.Parallel()
 	packages := map[string]string{
-		"event": "event", "eventtest": "event/eventtest", "webhook": "webhook", "webhooktest": "webhook/webhooktest", "oauth": "oauth",
+		"event": "event", "eventtest": "event/eventtest", "doctor": "event/doctor", "webhook": "webhook", "webhooktest": "webhook/webhooktest", "oauth": "oauth",
 		"oauthtest": "oauth/oauthtest", "rest": "rest", "offline": "offline", "offlinetest": "offline/offlinetest",
 		"pgstore": "webhook/pgstore", "natsstore": "webhook/natsstore", "sqlitestore": "webhook/sqlitestore", "sqlstore": "oauth/sqlstore",
 		"dispatch": "internal/dispatch", "lease": "internal/lease",

@@ -1,0 +1,229 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/b24events/b24events/event"
+)
+
+// checkHandlers applies the rules for handler URLs. It does not ask the portal.
+func (e *exam) checkHandlers(context.Context) {
+	if len(e.handlers) == 0 {
+		e.skip(checkHandler, "no online binding is wanted")
+		return
+	}
+	for _, h := range e.handlers {
+		err := handlerError(h)
+		switch {
+		case err != nil:
+			e.fail(checkHandler, BadHandlerURL, upperFirst(err.Error())+".", "Correct the URL "+shown(h)+" and bind again.")
+		case private(h) && e.cloudPortal():
+			e.fail(checkHandler, PrivateHandler, "The handler "+shown(h)+" has a private address, which the cloud cannot reach.",
+				"Use an address of the internet, a tunnel, or the offline queue (examples/listen).")
+		}
+	}
+	if !e.found(checkHandler) {
+		e.ok(checkHandler, "the URL keeps the portal's rules")
+	}
+}
+
+// handlerError returns what is wrong with a handler URL, or nil.
+func handlerError(handler string) error {
+	err := event.Binding{Event: testEvent, Handler: handler}.Validate()
+	if err == nil {
+		return nil
+	}
+	text := strings.TrimPrefix(errorText(err), errorText(event.ErrConfig)+": ")
+	return errors.New(strings.TrimPrefix(text, "binding of "+testEvent+": "))
+}
+
+func upperFirst(text string) string {
+	if text == "" {
+		return text
+	}
+	return strings.ToUpper(text[:1]) + text[1:]
+}
+
+// private reports whether only machines nearby reach the handler.
+func private(handler string) bool {
+	u, err := url.Parse(handler)
+	if err != nil {
+		return false
+	}
+	return nearby(u.Hostname())
+}
+
+func nearby(host string) bool {
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	addr, err := netip.ParseAddr(host)
+	if err != nil {
+		return host == "localhost" || strings.HasSuffix(host, ".localhost")
+	}
+	return addr.IsLoopback() || addr.IsPrivate()
+}
+
+// cloudPortal reports whether the portal is surely not on the customer's premises: its address is
+// known and not a private one, and it does not call itself a box.
+func (e *exam) cloudPortal() bool {
+	if !e.known || e.box {
+		return false
+	}
+	u, err := url.Parse(e.stored.ClientEndpoint)
+	return err == nil && u.Hostname() != "" && !nearby(u.Hostname())
+}
+
+// checkBindings compares the wanted bindings with those of the portal.
+//
+// Source: https://apidocs.bitrix24.com/api-reference/events/event-get.html
+func (e *exam) checkBindings(ctx context.Context) {
+	if e.dead != nil {
+		e.unknown(checkBindings, "event.get", e.dead)
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, e.timeout)
+	defer cancel()
+	have, err := e.api.Bindings(ctx)
+	if err != nil {
+		e.unknown(checkBindings, "event.get", err)
+		return
+	}
+	e.have, e.seen = have, true
+	byEvent := make(map[string][]event.Binding)
+	for _, b := range have {
+		byEvent[b.Event] = append(byEvent[b.Event], b)
+	}
+	others := 0
+	for _, b := range have {
+		switch info, _ := event.Lookup(b.Event); {
+		case e.wanted(b):
+		case !b.Offline && (info.PlatformBound || info.AutoSubscribed):
+			e.add(Check{
+				Name: checkBindings, Status: OK, Code: BoundByPlatform, Cause: "the platform itself has bound " + b.String() + "; leave it as it is",
+			})
+		default:
+			others++
+		}
+	}
+	before := e.count[checkBindings]
+	for _, w := range e.want {
+		if e.refused[wantedEvent{w.Event, w.Offline}] {
+			continue // another check says why it cannot be bound
+		}
+		e.checkBinding(w, byEvent[w.Event])
+	}
+	switch {
+	case e.count[checkBindings] > before:
+	case len(e.refused) > 0:
+		e.skip(checkBindings, "some wanted events cannot be bound; see above")
+	default:
+		text := "all " + strconv.Itoa(len(e.want)) + " wanted ones are there"
+		if others > 0 {
+			text += ", and " + strconv.Itoa(others) + " of other programs"
+		}
+		e.ok(checkBindings, text)
+	}
+}
+
+// identity is the part of a binding that event.get returns.
+func identity(b event.Binding) event.Binding {
+	b.MinTimeout = 0
+	if !b.Offline {
+		b.Connector = ""
+	}
+	return b
+}
+
+func (e *exam) wanted(b event.Binding) bool {
+	for _, w := range e.want {
+		if identity(w) == identity(b) {
+			return true
+		}
+	}
+	return false
+}
+
+// checkBinding looks for one wanted binding among those of its event, and otherwise for what looks
+// like it.
+func (e *exam) checkBinding(w event.Binding, have []event.Binding) {
+	var present, otherUser, otherScheme, otherMode, otherConnector, otherURL *event.Binding
+	for i := range have {
+		b := &have[i]
+		switch {
+		case identity(*b) == identity(w):
+			present = b
+		case b.Offline != w.Offline:
+			otherMode = b
+		case w.Offline:
+			otherConnector = b
+		case b.Handler == w.Handler:
+			otherUser = b
+		case sameButScheme(b.Handler, w.Handler):
+			otherScheme = b
+		case otherURL == nil || alike(b.Handler, w.Handler):
+			otherURL = b
+		}
+	}
+	const reconcile = "Run event.API.Reconcile with the wanted bindings"
+	switch {
+	case present != nil:
+		e.checkTwice(w, otherUser, otherScheme)
+	case otherUser != nil:
+		e.warn(checkBindings, BindingUser, "Instead of "+w.String()+" there is "+otherUser.String()+": deliveries carry the tokens of another "+
+			"user.",
+			reconcile+", with an administrator's token: the portal binds for others only then.")
+	case otherScheme != nil:
+		e.fail(checkBindings, BindingScheme, "Bound is "+otherScheme.String()+", which differs from the wanted URL by http and https.",
+			reconcile+", and unbind the other URL.")
+	case otherMode != nil:
+		e.fail(checkBindings, BindingMode, "Wanted is "+w.String()+", and bound is "+otherMode.String()+": one goes to a URL, the other into "+
+			"the offline queue.", reconcile+", or work the offline queue.")
+	case otherConnector != nil:
+		e.fail(checkBindings, BindingConnector, "Wanted is "+w.String()+", and bound is "+otherConnector.String()+": records go into the queue "+
+			"of another connector.", reconcile+", or read the other queue.")
+	case otherURL != nil:
+		e.fail(checkBindings, BindingElsewhere, "Wanted is "+w.String()+", and bound is "+otherURL.String()+".",
+			reconcile+". If the URL has changed, pass WithOwnedPrefix, so that the old one is unbound.")
+	default:
+		e.missing(w)
+	}
+}
+
+func (e *exam) missing(w event.Binding) {
+	cause := w.String() + " is not bound."
+	if e.judged && !e.admin {
+		cause += " Or another user has bound it: the portal lists only the bindings of the token's user."
+	}
+	e.fail(checkBindings, BindingMissing, cause, "Run event.API.Reconcile with the wanted bindings, at every installation, update and start.")
+}
+
+// checkTwice adds a line if a second binding brings the same events to the same handler.
+func (e *exam) checkTwice(w event.Binding, others ...*event.Binding) {
+	for _, b := range others {
+		if b != nil && !e.wanted(*b) {
+			e.warn(checkBindings, BindingTwice, "Besides "+w.String()+" there is "+b.String()+": the event arrives twice.",
+				"Unbind the one that is not needed. event.API.Reconcile does so for another user of the same URL.")
+		}
+	}
+}
+
+// sameButScheme reports whether two URLs differ only by http and https.
+func sameButScheme(a, b string) bool {
+	schemeA, restA, okA := strings.Cut(a, "://")
+	schemeB, restB, okB := strings.Cut(b, "://")
+	return okA && okB && restA == restB && !strings.EqualFold(schemeA, schemeB)
+}
+
+// alike reports whether two URLs are the same for people: they differ by case, a slash at the end,
+// or the query.
+func alike(a, b string) bool {
+	short := func(s string) string {
+		s, _, _ = strings.Cut(s, "?")
+		return strings.ToLower(strings.TrimSuffix(s, "/"))
+	}
+	return short(a) == short(b)
+}

@@ -1,0 +1,17 @@
+// Package doctor finds out why no events arrive. [Examine] asks the portal and the OAuth server
+// about everything that an event needs on its way: a finished installation, tokens, permissions, a
+// plan, a handler URL, bindings. It returns a list of checks, each with a cause and a cure in plain
+// English.
+//
+//	report, err := doctor.Examine(ctx, api.Portal(memberID), events.Bindings(handlerURL),
+//		doctor.WithPortals(portals, memberID), doctor.WithProbe(nil))
+//	for _, c := range report.Findings() {
+//		fmt.Println(c.Name, c.Status, c.Cause, c.Cure)
+//	}
+//
+// It only reads, with one exception: [WithRoundTrip] binds ONAPPTEST for a short time if it is not
+// bound. It makes about a dozen requests to the portal, one after the other. The program
+// examples/doctor runs it from the command line.
+//
+// Nothing in a report is a token. Texts of a portal are cut, and hold no control characters.
+package doctor

@@ -1,0 +1,134 @@
+package doctor
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"slices"
+	"time"
+
+	"github.com/b24events/b24events/event"
+)
+
+// testEvent is what event.test sends.
+const testEvent = "ONAPPTEST"
+
+// marker is the parameter of event.test that tells one examination's event from others.
+const marker = "doctor"
+
+// checkTest requests a test event and waits for it.
+//
+// Source: https://apidocs.bitrix24.com/api-reference/events/test-handler.html
+func (e *exam) checkTest(ctx context.Context) {
+	handler := ""
+	if i := slices.IndexFunc(e.handlers, func(h string) bool { return handlerError(h) == nil }); i >= 0 {
+		handler = e.handlers[i]
+	}
+	switch {
+	case !e.roundTrip:
+		e.skip(checkTest, "not asked for")
+	case e.dead != nil:
+		e.unknown(checkTest, "event.test", e.dead)
+	case !e.info.installed:
+		e.skip(checkTest, "it would not arrive before the installation is finished")
+	case e.info.expired:
+		e.skip(checkTest, "it would not arrive while the payment is due")
+	case handler == "":
+		e.skip(checkTest, "no online binding with a usable URL is wanted")
+	case !e.seen:
+		e.skip(checkTest, "the bindings of the portal are not known")
+	default:
+		e.testRoundTrip(ctx, event.Binding{Event: testEvent, Handler: handler})
+	}
+}
+
+// testRoundTrip binds the test event if it is not bound, requests it, waits for it, and unbinds it.
+func (e *exam) testRoundTrip(ctx context.Context, b event.Binding) {
+	bound := slices.ContainsFunc(e.have, func(h event.Binding) bool { return !h.Offline && h.Event == b.Event && h.Handler == b.Handler })
+	if !bound {
+		// The portal may have bound it although the call failed.
+		defer e.unbind(ctx, b)
+		if err := e.timed(ctx, func(ctx context.Context) error { return e.api.Bind(ctx, b) }); err != nil {
+			e.fail(checkTest, TestFailed, "The test event could not be bound: "+errorText(err),
+				"See the other checks. The portal refuses the URL, the token or the application.")
+			return
+		}
+	}
+	mark := rand.Text()
+	err := e.timed(ctx, func(ctx context.Context) error { return e.api.Test(ctx, map[string]any{marker: mark}) })
+	switch {
+	case err != nil:
+		e.fail(checkTest, TestFailed, "The test event could not be requested: "+errorText(err), "Try again later.")
+	case e.arrivals == nil:
+		e.skip(checkTest, "the portal sends "+testEvent+" to "+shown(b.Handler)+" with "+marker+"="+mark+"; nobody here sees whether it arrives")
+	default:
+		e.await(ctx, b, mark)
+	}
+}
+
+// timed makes a call that ends after the timeout.
+func (e *exam) timed(ctx context.Context, call func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, e.timeout)
+	defer cancel()
+	return call(ctx)
+}
+
+// unbind removes the binding of the test event, also after ctx has ended.
+func (e *exam) unbind(ctx context.Context, b event.Binding) {
+	err := e.timed(context.WithoutCancel(ctx), func(ctx context.Context) error {
+		_, err := e.api.Unbind(ctx, b)
+		return err
+	})
+	if err != nil {
+		e.warn(checkTest, TestNotUnbound, b.String()+" could not be unbound: "+errorText(err), "It does no harm. Unbind it with event.unbind.")
+	}
+}
+
+// await waits for the test event and looks at what it carries.
+func (e *exam) await(ctx context.Context, b event.Binding, mark string) {
+	timer := time.NewTimer(e.wait)
+	defer timer.Stop()
+	began := time.Now()
+	for {
+		select {
+		case d, open := <-e.arrivals:
+			if !open {
+				e.skip(checkTest, "the handler has stopped reporting what it receives")
+				return
+			}
+			if d != nil && d.Name == testEvent && bytes.Contains(d.Data.JSON(), []byte(mark)) {
+				e.judgeTest(d, time.Since(began))
+				return
+			}
+		case <-timer.C:
+			e.fail(checkTest, TestNotArrived, "The test event did not arrive at "+shown(b.Handler)+" within "+rounded(e.wait)+".",
+				"Look for the request in the logs of the web server, the proxy and the firewall. The portal's servers must reach the URL from the "+
+					"internet, and must trust its certificate.")
+			return
+		case <-ctx.Done():
+			e.skip(checkTest, "stopped before the test event arrived")
+			return
+		}
+	}
+}
+
+// judgeTest looks at the test event that has arrived.
+func (e *exam) judgeTest(d *event.Delivery, took time.Duration) {
+	member, token := d.ClaimedMemberID(), d.Auth.ApplicationToken
+	if e.memberID != "" && member != "" && member != e.memberID {
+		e.fail(checkTest, TestOtherPortal, "The test event came from another portal than the member ID says.",
+			"Correct the member ID, which is in every event of the portal (auth[member_id]).")
+	}
+	if token != "" && len(e.appTokens) > 0 && !slices.Contains(e.appTokens, token) {
+		e.fail(checkTest, WrongAppToken, "The test event carries another application token than those that the handler accepts, so the handler "+
+			"rejects every delivery.", "Install the application again, so that ONAPPINSTALL brings the token, or correct the configured token.")
+	}
+	switch {
+	case e.failed[checkTest]:
+	case took > slowDelivery:
+		e.warn(checkTest, DeliveriesLate, "The test event took "+rounded(took)+" to arrive.",
+			"The portal calls slow handlers less and less often. Respond at once, and work afterwards.")
+	default:
+		e.ok(checkTest, "it arrived after "+rounded(took))
+	}
+}
