@@ -67,8 +67,8 @@ func TestPrograms(t *testing.T) {
 	}
 	variable := regexp.MustCompile(`\bEnv: "([A-Z0-9_]+)"`)
 	for folder, row := range map[string]string{
-		"receiver": "receiver", "listen": "listen", "offlinesync": "offlinesync", "devportal": "devportal",
-		"internal/program": "receiver`, `listen`, `offlinesync", "internal/oneportal": "listen`, `offlinesync",
+		"receiver": "receiver", "listen": "listen", "offlinesync": "offlinesync", "devportal": "devportal", "doctor": "doctor",
+		"internal/program": "receiver`, `listen`, `offlinesync`, `doctor", "internal/oneportal": "listen`, `offlinesync`, `doctor",
 	} {
 		_, rest, found := strings.Cut(readme, "\n| `"+row+"` | ")
 		require.True(t, found, "a row of variables for %s", row)
@@ -80,7 +80,7 @@ func TestPrograms(t *testing.T) {
 				continue
 			}
 			for _, v := range variable.FindAllStringSubmatch(read(t, file), -1) {
-				if v[1] != "LOG_FORMAT" { // of all four
+				if v[1] != "LOG_FORMAT" { // of all of them
 					require.Contains(t, variables, "`"+v[1]+"`", "the variables of %s", folder)
 				}
 			}

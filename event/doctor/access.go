@@ -71,8 +71,10 @@ func (e *exam) checkStored(ctx context.Context) {
 		}
 	}
 	e.known = err == nil
-	if e.known && len(e.appTokens) == 0 {
-		if e.appTokens, err = e.portals.ApplicationTokens(ctx, e.memberID); err == nil && len(e.appTokens) == 0 {
+	if e.known {
+		tokens, err := e.portals.ApplicationTokens(ctx, e.memberID)
+		e.appTokens = append(e.appTokens, tokens...)
+		if err == nil && len(e.appTokens) == 0 && len(e.handlers) > 0 && !e.stored.InstalledAt.IsZero() {
 			e.warn(checkInstallation, NoAppToken, "No application token is stored for the portal, so a handler that uses this store rejects "+
 				"every delivery.", "Install the application again, so that ONAPPINSTALL brings the token, or add it with AddApplicationToken.")
 		}

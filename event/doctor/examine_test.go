@@ -291,7 +291,7 @@ func TestBroken(t *testing.T) {
 		},
 		"not stored": {prepare: func(_ *testing.T, w *world) { w.unstored = true }, want: []doctor.Code{doctor.NotStored}},
 		"no application token": {
-			prepare: func(_ *testing.T, w *world) { w.seed.ApplicationToken = "" }, want: []doctor.Code{doctor.NoAppToken},
+			prepare: func(_ *testing.T, w *world) { w.seed.ApplicationToken, w.seed.InstalledAt = "", time.Now() }, want: []doctor.Code{doctor.NoAppToken},
 		},
 		"wrong client secret": {
 			prepare: func(_ *testing.T, w *world) { w.secret = "another-secret-of-the-test" }, want: []doctor.Code{doctor.WrongCredentials},

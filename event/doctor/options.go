@@ -55,8 +55,8 @@ func WithPortals(p *oauth.Portals, memberID string) Option {
 	}
 }
 
-// WithApplicationTokens names the application tokens that the handler accepts. The test event must
-// carry one of them. Without this option, those of the installation of [WithPortals] count.
+// WithApplicationTokens names application tokens that the handler accepts, besides those of the
+// installation of [WithPortals]. The test event must carry one of them.
 func WithApplicationTokens(tokens ...event.Secret) Option {
 	return func(c *config) error {
 		if slices.Contains(tokens, "") {

@@ -1,0 +1,148 @@
+// Command doctor says why no events arrive from a portal. It asks the portal, the OAuth server and
+// the handler about everything that an event needs on its way, and prints a table of checks, each
+// with its cause and cure.
+//
+//	doctor -events ONCRMDEALUPDATE,ONTASKADD -handler https://example.com/bitrix24/events
+//	doctor -events ONCRMDEALUPDATE -offline
+//
+// It reads the installation from B24_DATA, as the other programs do, or from B24_MEMBER_ID,
+// B24_CLIENT_ENDPOINT, B24_ACCESS_TOKEN and B24_REFRESH_TOKEN. It changes no bindings and forgets no
+// portal. An expired token is renewed and stored.
+//
+// With -test it requests a test event (event.test), for which it binds ONAPPTEST if it is not bound,
+// and unbinds it afterwards. With -listen it receives the test event itself: stop the handler, start
+// doctor at the handler's address, and see whether the way from the portal is open.
+//
+// With -json it prints each check as a JSON object on a line of its own:
+//
+//	{"check":"bindings","status":"failed","code":"binding_missing","cause":"…","cure":"…"}
+//
+// It exits with 1 if a check failed, and with 0 if all are ok, skipped, or a warning.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strconv"
+	"strings"
+
+	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/event/doctor"
+	"github.com/b24events/b24events/examples/internal/oneportal"
+	"github.com/b24events/b24events/examples/internal/program"
+	"github.com/b24events/b24events/oauth"
+)
+
+const about = `doctor says why no events arrive from a portal: it checks the installation, tokens, permissions, handler and bindings.`
+
+func main() { program.Main(run) }
+
+func run(ctx context.Context, env program.Env) int {
+	return oneportal.Run(ctx, "doctor", env, func(ctx context.Context) error {
+		cfg, err := configure(env)
+		if err != nil {
+			return err
+		}
+		report, err := examine(ctx, cfg)
+		if err != nil && len(report.Checks) == 0 {
+			return err
+		}
+		if failure := write(env.Stdout, report, cfg.On("json")); failure != nil {
+			return failure
+		}
+		switch {
+		case err != nil:
+			return fmt.Errorf("stopped before the last check: %w", err)
+		case report.Failed():
+			return errors.New("events cannot arrive; see the checks that failed")
+		default:
+			return nil
+		}
+	})
+}
+
+// errKeep keeps an installation that the portal no longer has: the program that handles its events
+// has to clean up.
+var errKeep = errors.New("doctor forgets no portal")
+
+// examine opens the installation and examines it.
+func examine(ctx context.Context, cfg config) (report doctor.Report, err error) {
+	silent := slog.New(slog.DiscardHandler) // the report has everything
+	portal, err := oneportal.Open(ctx, cfg.Values, silent, nil)
+	if err != nil {
+		return doctor.Report{}, err
+	}
+	defer func() {
+		if failure := portal.Close(ctx); failure != nil {
+			err = errors.Join(err, failure)
+		}
+	}()
+	portal.Tokens.Lifecycle(event.NewMux(), oauth.Hooks{Removed: func(context.Context, oauth.Installation) error { return errKeep }})
+	opts := []doctor.Option{doctor.WithPortals(portal.Tokens, portal.MemberID)}
+	if tokens := cfg.tokensOf(portal.MemberID); len(tokens) > 0 {
+		opts = append(opts, doctor.WithApplicationTokens(tokens...))
+	}
+	if cfg.On("probe") {
+		opts = append(opts, doctor.WithProbe(nil))
+	}
+	switch {
+	case cfg.listen != "":
+		arrivals, stop, err := receive(ctx, cfg.listen, cfg.logger)
+		if err != nil {
+			return doctor.Report{}, err
+		}
+		defer stop()
+		opts = append(opts, doctor.WithRoundTrip(arrivals, cfg.wait))
+	case cfg.On("test"):
+		opts = append(opts, doctor.WithRoundTrip(nil, cfg.wait))
+	}
+	return doctor.Examine(ctx, portal.Client(), cfg.want, opts...)
+}
+
+// write prints the report as a table, or as lines of JSON.
+func write(w io.Writer, r doctor.Report, asJSON bool) error {
+	var b strings.Builder
+	for _, c := range r.Checks {
+		if asJSON {
+			line, err := program.JSONLine(c)
+			if err != nil {
+				return err
+			}
+			b.Write(line)
+			continue
+		}
+		fmt.Fprintf(&b, "%-13s %-8s %s\n", c.Name, shownStatus[c.Status], program.OneLine(c.Cause))
+		if c.Cure != "" {
+			fmt.Fprintf(&b, "%22s → %s\n", "", program.OneLine(c.Cure))
+		}
+	}
+	if !asJSON {
+		b.WriteString("\n" + summary(r) + "\n")
+	}
+	_, err := program.NewLineWriter(w).Write([]byte(b.String()))
+	return err
+}
+
+var shownStatus = map[doctor.Status]string{doctor.OK: "ok", doctor.Warning: "WARNING", doctor.Failed: "FAILED", doctor.Skipped: "-"}
+
+// summary returns the last line of the table.
+func summary(r doctor.Report) string {
+	found := r.Findings()
+	if len(found) == 0 {
+		return "nothing found"
+	}
+	failed := 0
+	for _, c := range found {
+		if c.Status == doctor.Failed {
+			failed++
+		}
+	}
+	warnings := strconv.Itoa(len(found)-failed) + " warnings"
+	if len(found)-failed == 1 {
+		warnings = "1 warning"
+	}
+	return fmt.Sprintf("%d failed, %s; begin with: %s", failed, warnings, program.OneLine(found[0].Cause))
+}

@@ -1,0 +1,265 @@
+package main
+
+import (
+	"maps"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/event/doctor"
+	"github.com/b24events/b24events/event/eventtest"
+	"github.com/b24events/b24events/examples/internal/programtest"
+	"github.com/b24events/b24events/oauth"
+	"github.com/b24events/b24events/rest"
+)
+
+func TestMain(m *testing.M) { programtest.Main(m, main) }
+
+// serve starts the handler of an application that responds with a status.
+func serve(t *testing.T, status int) string {
+	t.Helper()
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }))
+	t.Cleanup(srv.Close)
+	return srv.URL + "/bitrix24/events"
+}
+
+// bind makes bindings as the application does.
+func bind(t *testing.T, portal *eventtest.Portal, app *eventtest.Application, bindings ...event.Binding) {
+	t.Helper()
+	portals, err := oauth.NewPortals(oauth.Config{ClientID: app.ClientID(), ClientSecret: app.ClientSecret()}, oauth.NewMemoryStore(),
+		oauth.WithHosts(portal.OAuthHost()), oauth.WithInsecureHTTP(), oauth.WithLogger(programtest.Silent()))
+	require.NoError(t, err)
+	g, err := app.Grant(eventtest.AdminID)
+	require.NoError(t, err)
+	_, err = portals.Seed(t.Context(), oauth.Installation{
+		MemberID: g.MemberID, ClientEndpoint: g.ClientEndpoint, ServerEndpoint: g.ServerEndpoint, AccessToken: g.AccessToken,
+		RefreshToken: g.RefreshToken,
+	})
+	require.NoError(t, err)
+	clients, err := rest.NewClients(portals, rest.WithInsecureHTTP(), rest.WithLogger(programtest.Silent()))
+	require.NoError(t, err)
+	require.NoError(t, event.NewAPI(clients.Portal(g.MemberID)).Reconcile(t.Context(), bindings))
+}
+
+// requireNoSecret checks that nothing secret was printed.
+func requireNoSecret(t *testing.T, env programtest.Env, app *eventtest.Application, texts ...string) {
+	t.Helper()
+	for _, text := range texts {
+		for _, secret := range []string{
+			env["B24_CLIENT_SECRET"], env["B24_ACCESS_TOKEN"], env["B24_REFRESH_TOKEN"], string(app.ApplicationToken()), env["B24_APPLICATION_TOKEN"],
+		} {
+			if secret != "" {
+				require.NotContains(t, text, secret)
+			}
+		}
+	}
+}
+
+func TestSound(t *testing.T) {
+	t.Parallel()
+	portal, app, env := programtest.Portal(t)
+	env = env.Seeded(t, app)
+	url := serve(t, http.StatusForbidden)
+	bind(t, portal, app, event.Binding{Event: "ONCRMDEALADD", Handler: url}, event.Binding{Event: "ONCRMDEALADD", Offline: true})
+
+	code, stdout, stderr := programtest.Run(t, run, env, "-events=onCrmDealAdd", "-handler="+url, "-offline", "-test")
+	require.Zero(t, code, "%s%s", stdout, stderr)
+	require.Empty(t, stderr)
+	require.True(t, strings.HasSuffix(stdout, "\nnothing found\n"), stdout)
+	require.Regexp(t, `(?m)^installation  ok       \S`, stdout)
+	require.Regexp(t, `(?m)^test          -        \S`, stdout)
+	requireNoSecret(t, env, app, stdout)
+
+	// The second start has the stored tokens, and needs no others.
+	for _, name := range []string{"B24_ACCESS_TOKEN", "B24_REFRESH_TOKEN", "B24_CLIENT_ENDPOINT", "B24_SERVER_ENDPOINT", "B24_MEMBER_ID"} {
+		delete(env, name)
+	}
+	code, stdout, stderr = programtest.Run(t, run, env.With("EVENTS", "ONCRMDEALADD", "HANDLER", url, "JSON", "1", "PROBE", "0"))
+	require.Zero(t, code, "%s%s", stdout, stderr)
+	lines := programtest.Lines(t, stdout)
+	require.GreaterOrEqual(t, len(lines), 16)
+	require.Equal(t, "installation", lines[0]["check"])
+	require.Equal(t, "ok", lines[0]["status"])
+	require.Equal(t, "clock", lines[len(lines)-1]["check"])
+}
+
+// TestListen: doctor stands in for the handler, and sees the test event arrive.
+func TestListen(t *testing.T) {
+	t.Parallel()
+	portal, app, env := programtest.Portal(t)
+	env = env.Seeded(t, app)
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	addr := l.Addr().String()
+	require.NoError(t, l.Close())
+	url := "http://" + addr + "/bitrix24/events"
+	bind(t, portal, app, event.Binding{Event: "ONCRMDEALADD", Handler: url})
+	before := len(portal.Bindings())
+
+	token := string(app.ApplicationToken())
+	args := []string{"-events=ONCRMDEALADD", "-handler=" + url, "-listen=" + addr}
+	code, stdout, stderr := programtest.Run(t, run, env.With("B24_APPLICATION_TOKEN", token), args...)
+	require.Zero(t, code, "%s%s", stdout, stderr)
+	require.Contains(t, stdout, "it arrived after")
+	require.Len(t, portal.Bindings(), before)
+	requireNoSecret(t, env, app, stdout, stderr)
+
+	other := "a-token-of-another-portal@" + portal.MemberID()
+	code, stdout, stderr = programtest.Run(t, run, env.With("B24_APPLICATION_TOKEN", other, "JSON", "1"), args...)
+	require.Equal(t, 1, code)
+	require.Equal(t, "doctor: events cannot arrive; see the checks that failed\n", stderr)
+	require.Contains(t, stdout, string(doctor.WrongAppToken))
+	requireNoSecret(t, env, app, stdout, stderr)
+	require.NotContains(t, stdout, "a-token-of-another-portal")
+}
+
+// TestFindings: each cause is named, with a cure, and the program exits with 1. Package doctor tests
+// the causes themselves.
+func TestFindings(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		change func(t *testing.T, portal *eventtest.Portal, app *eventtest.Application, env programtest.Env)
+		events string
+		bound  bool
+		status int
+		code   doctor.Code
+		exit   int
+	}{
+		"nothing bound":   {events: "ONCRMDEALADD", code: doctor.BindingMissing, exit: 1},
+		"misspelt":        {events: "ONCRMDEALADDED", code: doctor.UnknownEvent, exit: 1},
+		"no permission":   {events: "ONBOOKINGADD", code: doctor.ScopeMissing, exit: 1},
+		"handler fails":   {events: "ONCRMDEALADD", bound: true, status: 500, code: doctor.HandlerFails, exit: 1},
+		"handler missing": {events: "ONCRMDEALADD", bound: true, status: 404, code: doctor.HandlerRefuses, exit: 1},
+		"removed": {
+			events: "ONCRMDEALADD", bound: true, code: doctor.AppRemoved, exit: 1,
+			change: func(t *testing.T, _ *eventtest.Portal, app *eventtest.Application, _ programtest.Env) {
+				t.Helper()
+				require.NoError(t, app.Uninstall(true))
+			},
+		},
+		"wrong secret": {
+			events: "ONCRMDEALADD", bound: true, code: doctor.WrongCredentials, exit: 1,
+			change: func(_ *testing.T, _ *eventtest.Portal, _ *eventtest.Application, env programtest.Env) {
+				env["B24_CLIENT_SECRET"] = "not-the-secret-of-the-application"
+			},
+		},
+		"revoked": {
+			events: "ONCRMDEALADD", bound: true, code: doctor.TokenRefused, exit: 1,
+			change: func(_ *testing.T, _ *eventtest.Portal, app *eventtest.Application, _ programtest.Env) {
+				app.RevokeTokens()
+			},
+		},
+		"unpaid": {
+			events: "ONCRMDEALADD", bound: true, code: doctor.PaymentExpired, exit: 1,
+			change: func(_ *testing.T, _ *eventtest.Portal, app *eventtest.Application, _ programtest.Env) {
+				app.SetPaymentExpired(true)
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			portal, app, env := programtest.Portal(t)
+			env = env.Seeded(t, app)
+			url := serve(t, max(tc.status, 200))
+			if tc.bound {
+				bind(t, portal, app, event.Binding{Event: tc.events, Handler: url})
+			}
+			if tc.change != nil {
+				tc.change(t, portal, app, env)
+			}
+			code, stdout, stderr := programtest.Run(t, run, env.With("EVENTS", tc.events, "HANDLER", url, "JSON", "1"))
+			require.Equal(t, tc.exit, code, "%s%s", stdout, stderr)
+			lines := programtest.Lines(t, stdout)
+			i := slices.IndexFunc(lines, func(l map[string]any) bool { return l["status"] == "failed" })
+			require.GreaterOrEqual(t, i, 0, stdout)
+			require.Equal(t, string(tc.code), lines[i]["code"], stdout)
+			require.NotEmpty(t, lines[i]["cure"])
+			require.Equal(t, 1, strings.Count(stderr, "\n"), stderr)
+			requireNoSecret(t, env, app, stdout, stderr)
+
+			// The installation is still there, whatever was found.
+			code, table, _ := programtest.Run(t, run, env.With("EVENTS", tc.events, "HANDLER", url))
+			require.Equal(t, tc.exit, code, table)
+			require.Contains(t, table, " FAILED ")
+			require.Contains(t, table, "; begin with: ")
+		})
+	}
+}
+
+func TestUsage(t *testing.T) {
+	t.Parallel()
+	_, app, env := programtest.Portal(t)
+	env = env.Seeded(t, app).With("EVENTS", "ONCRMDEALADD", "HANDLER", "https://example.com/")
+	for name, tc := range map[string]struct {
+		env  programtest.Env
+		args []string
+		says string
+	}{
+		"no events":            {env.With("EVENTS", ""), nil, "EVENTS"},
+		"no handler":           {env.With("HANDLER", ""), nil, "-handler"},
+		"connector and online": {env, []string{"-connector=x"}, "CONNECTOR"},
+		"test and offline":     {env.With("HANDLER", ""), []string{"-offline", "-test"}, "-handler"},
+		"wait":                 {env, []string{"-wait=1ms"}, "-wait"},
+		"token":                {env.With("B24_APPLICATION_TOKEN", "short"), nil, "B24_APPLICATION_TOKEN"},
+		"no application":       {env.With("B24_CLIENT_ID", ""), nil, "B24_CLIENT_ID"},
+		"no portal":            {env.With("B24_MEMBER_ID", "", "B24_ACCESS_TOKEN", "", "B24_REFRESH_TOKEN", ""), nil, "B24_MEMBER_ID"},
+		"log format":           {env, []string{"-log-format=xml"}, "log format"},
+		"switch":               {env.With("JSON", "maybe"), nil, "JSON"},
+		"not a flag":           {env, []string{"ONCRMDEALADD"}, "flags"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			code, stdout, stderr := programtest.Run(t, run, tc.env.With("B24_DATA", t.TempDir()), tc.args...)
+			require.Equal(t, 2, code, stderr)
+			require.Empty(t, stdout)
+			require.Contains(t, stderr, tc.says)
+			require.Equal(t, 1, strings.Count(stderr, "\n"))
+		})
+	}
+	code, stdout, stderr := programtest.Run(t, run, env, "-h")
+	require.Zero(t, code)
+	require.Empty(t, stdout)
+	require.Contains(t, stderr, "usage: doctor")
+}
+
+// TestTable: what a portal writes is only shown.
+func TestTable(t *testing.T) {
+	t.Parallel()
+	var b strings.Builder
+	r := doctor.Report{Checks: []doctor.Check{
+		{Name: "token", Status: doctor.Failed, Code: doctor.TokenRefused, Cause: "bad\x1b[31m\u202e", Cure: "two\nlines"},
+		{Name: "plan", Status: doctor.Warning, Code: doctor.NoReservations, Cause: "small", Cure: "grow"},
+	}}
+	require.NoError(t, write(&b, r, false))
+	require.Equal(t, "token         FAILED   bad [31m \n                       → two; lines\nplan          WARNING  small\n"+
+		"                       → grow\n\n1 failed, 1 warning; begin with: bad [31m \n", b.String())
+	b.Reset()
+	require.NoError(t, write(&b, r, true))
+	require.NotContains(t, b.String(), "\u202e")
+	require.Len(t, programtest.Lines(t, b.String()), 2)
+}
+
+// TestProcess: the program in a process of its own.
+func TestProcess(t *testing.T) {
+	t.Parallel()
+	portal, app, env := programtest.Portal(t)
+	env = env.Seeded(t, app)
+	url := serve(t, http.StatusForbidden)
+	bind(t, portal, app, event.Binding{Event: "ONCRMDEALADD", Handler: url})
+	c := programtest.Env{"PATH": os.Getenv("PATH"), "HOME": t.TempDir(), "EVENTS": "ONCRMDEALADD", "HANDLER": url}
+	maps.Copy(c, env)
+	e := programtest.StartExec(t, programtest.ExecConfig{Env: c})
+	require.Zero(t, e.Wait(t), "%s%s", e.Stdout, e.Stderr)
+	require.Contains(t, e.Stdout.String(), "nothing found")
+	e = programtest.StartExec(t, programtest.ExecConfig{Env: c.With("EVENTS", "ONCRMDEALUPDATE")})
+	require.Equal(t, 1, e.Wait(t))
+	e = programtest.StartExec(t, programtest.ExecConfig{Env: c.With("EVENTS", "")})
+	require.Equal(t, 2, e.Wait(t))
+}
