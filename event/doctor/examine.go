@@ -54,7 +54,8 @@ type exam struct {
 // argument makes no sense, the error matches [ErrConfig]. Everything else that goes wrong is in the
 // report.
 //
-// caller may renew a token, or find that the application was removed, as always. Several examinations may run at the same time.
+// caller may renew a token, or find that the application was removed, as always. Several
+// examinations may run at the same time.
 func Examine(ctx context.Context, caller event.Caller, want []event.Binding, opts ...Option) (Report, error) {
 	e := &exam{
 		config: config{timeout: DefaultTimeout}, caller: caller, api: event.NewAPI(caller), count: make(map[string]int),

@@ -55,28 +55,28 @@ func online(events ...string) []event.Binding {
 	return all
 }
 
-func newWorld(t *testing.T, spec eventtest.App, opts ...eventtest.Option) *world {
-	t.Helper()
+func newWorld(tb testing.TB, spec eventtest.App, opts ...eventtest.Option) *world {
+	tb.Helper()
 	w := &world{
 		net: eventtest.NewNetwork(), store: oauth.NewMemoryStore(), arrivals: make(chan *event.Delivery, 100),
 		want: online("ONCRMDEALADD", "ONCRMDEALUPDATE"),
 	}
 	w.net.Handle(host, w)
-	w.Portal = eventtest.NewPortal(t, append(opts, eventtest.WithNetwork(w.net), eventtest.WithHost("acme.bitrix24.com"))...)
+	w.Portal = eventtest.NewPortal(tb, append(opts, eventtest.WithNetwork(w.net), eventtest.WithHost("acme.bitrix24.com"))...)
 	if spec.Scope == nil {
 		spec.Scope = []string{"crm"}
 	}
 	spec.HandlerURL = handlerURL
 	var err error
 	w.app, err = w.AddApp(spec)
-	require.NoError(t, err)
-	require.NoError(t, w.app.Install(t.Context()))
-	require.NoError(t, w.Wait(t.Context()))
+	require.NoError(tb, err)
+	require.NoError(tb, w.app.Install(tb.Context()))
+	require.NoError(tb, w.Wait(tb.Context()))
 	for len(w.arrivals) > 0 { // what the installation has sent
 		<-w.arrivals
 	}
 	w.secret, w.clientID, w.member = w.app.ClientSecret(), w.app.ClientID(), w.MemberID()
-	w.seed = w.installation(t, eventtest.AdminID)
+	w.seed = w.installation(tb, eventtest.AdminID)
 	return w
 }
 
@@ -94,10 +94,10 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	w.arrivals <- d
 }
 
-func (w *world) installation(t *testing.T, user int64) oauth.Installation {
-	t.Helper()
+func (w *world) installation(tb testing.TB, user int64) oauth.Installation {
+	tb.Helper()
 	g, err := w.app.Grant(user)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return oauth.Installation{
 		MemberID: g.MemberID, ClientEndpoint: g.ClientEndpoint, ServerEndpoint: g.ServerEndpoint, AccessToken: g.AccessToken,
 		RefreshToken: g.RefreshToken, Expires: g.Expires, UserID: g.UserID, ApplicationToken: g.ApplicationToken,
@@ -110,25 +110,25 @@ func (w *world) bind(t *testing.T, bindings ...event.Binding) {
 	w.bindAs(t, eventtest.AdminID, bindings...)
 }
 
-func (w *world) bindAs(t *testing.T, user int64, bindings ...event.Binding) {
-	t.Helper()
-	portals, api := w.clients(t, oauth.NewMemoryStore(), w.app.ClientID(), w.app.ClientSecret())
-	_, err := portals.Seed(t.Context(), w.installation(t, user))
-	require.NoError(t, err)
+func (w *world) bindAs(tb testing.TB, user int64, bindings ...event.Binding) {
+	tb.Helper()
+	portals, api := w.clients(tb, oauth.NewMemoryStore(), w.app.ClientID(), w.app.ClientSecret())
+	_, err := portals.Seed(tb.Context(), w.installation(tb, user))
+	require.NoError(tb, err)
 	for _, b := range bindings {
-		require.NoError(t, event.NewAPI(api.Portal(w.MemberID())).Bind(t.Context(), b), b.String())
+		require.NoError(tb, event.NewAPI(api.Portal(w.MemberID())).Bind(tb.Context(), b), b.String())
 	}
 }
 
-func (w *world) clients(t *testing.T, store oauth.Store, id string, secret event.Secret) (*oauth.Portals, *rest.Clients) {
-	t.Helper()
+func (w *world) clients(tb testing.TB, store oauth.Store, id string, secret event.Secret) (*oauth.Portals, *rest.Clients) {
+	tb.Helper()
 	silent := slog.New(slog.DiscardHandler)
 	portals, err := oauth.NewPortals(oauth.Config{ClientID: id, ClientSecret: secret}, store, oauth.WithHTTPClient(w.net.Client()),
 		oauth.WithLogger(silent))
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = portals.Shutdown(context.WithoutCancel(t.Context())) }) // it may be looking into a removal
-	api, err := rest.NewClients(portals, rest.WithHTTPClient(w.net.Client()), rest.WithLogger(silent))
-	require.NoError(t, err)
+	require.NoError(tb, err)
+	tb.Cleanup(func() { _ = portals.Shutdown(context.WithoutCancel(tb.Context())) }) // it may be looking into a removal
+	api, err := rest.NewClients(portals, rest.WithHTTPClient(w.net.Client()), rest.WithLogger(silent), rest.WithoutRateLimit())
+	require.NoError(tb, err)
 	return portals, api
 }
 
@@ -166,8 +166,8 @@ func (w *world) examine(t *testing.T) doctor.Report {
 }
 
 // requireOrdered checks that a report has every check, in order, and that findings say what to do.
-func requireOrdered(t *testing.T, r doctor.Report) {
-	t.Helper()
+func requireOrdered(tb testing.TB, r doctor.Report) {
+	tb.Helper()
 	order := []string{
 		"installation", "credentials", "token", "portal", "scopes", "rights", "plan", "subscription", "handler", "probe", "events", "bindings",
 		"test", "deliveries", "queue", "clock",
@@ -179,16 +179,16 @@ func requireOrdered(t *testing.T, r doctor.Report) {
 		}
 		switch c.Status {
 		case doctor.Warning, doctor.Failed:
-			require.NotEmpty(t, c.Code, c.Name)
-			require.NotEmpty(t, c.Cause, c.Code)
-			require.NotEmpty(t, c.Cure, c.Code)
+			require.NotEmpty(tb, c.Code, c.Name)
+			require.NotEmpty(tb, c.Cause, c.Code)
+			require.NotEmpty(tb, c.Cure, c.Code)
 		case doctor.OK, doctor.Skipped:
-			require.NotEmpty(t, c.Cause, c.Name)
-			require.Empty(t, c.Cure, c.Name)
+			require.NotEmpty(tb, c.Cause, c.Name)
+			require.Empty(tb, c.Cure, c.Name)
 		}
-		require.NotContains(t, c.Cause+c.Cure, "\n")
+		require.NotContains(tb, c.Cause+c.Cure, "\n")
 	}
-	require.Equal(t, order, got)
+	require.Equal(tb, order, got)
 }
 
 func codes(r doctor.Report) []doctor.Code {

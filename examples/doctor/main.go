@@ -6,12 +6,12 @@
 //	doctor -events ONCRMDEALUPDATE -offline
 //
 // It reads the installation from B24_DATA, as the other programs do, or from B24_MEMBER_ID,
-// B24_CLIENT_ENDPOINT, B24_ACCESS_TOKEN and B24_REFRESH_TOKEN. It changes no bindings and forgets no
-// portal. An expired token is renewed and stored.
+// B24_CLIENT_ENDPOINT, B24_ACCESS_TOKEN and B24_REFRESH_TOKEN. It changes no bindings and forgets
+// no portal. An expired token is renewed and stored.
 //
-// With -test it requests a test event (event.test), for which it binds ONAPPTEST if it is not bound,
-// and unbinds it afterwards. With -listen it receives the test event itself: stop the handler, start
-// doctor at the handler's address, and see whether the way from the portal is open.
+// With -test it requests a test event (event.test), for which it binds ONAPPTEST if it is not
+// bound, and unbinds it afterwards. With -listen it receives the test event itself: stop the
+// handler, start doctor at the handler's address, and see whether the way from the portal is open.
 //
 // With -json it prints each check as a JSON object on a line of its own:
 //

@@ -120,8 +120,8 @@ func TestListen(t *testing.T) {
 	require.NotContains(t, stdout, "a-token-of-another-portal")
 }
 
-// TestFindings: each cause is named, with a cure, and the program exits with 1. Package doctor tests
-// the causes themselves.
+// TestFindings: each cause is named, with a cure, and the program exits with 1. Package doctor
+// tests the causes themselves.
 func TestFindings(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
