@@ -82,6 +82,7 @@ func (p *Portal) batchItem(c *call, s *batchSections, key, command string) (apiE
 	if apiErr != nil {
 		return apiErr
 	}
+	inner.result = rep.result
 	s.result = append(s.result, kv(key, rep.result))
 	if rep.total != nil {
 		s.total = append(s.total, number(key, *rep.total))

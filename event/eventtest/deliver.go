@@ -32,6 +32,14 @@ type delivery struct {
 	handlerID int64
 	url       string
 	body      string
+	resendOf  int64 // ID of the attempt that it repeats
+}
+
+// attempt returns the attempt of a delivery before it is made.
+func (d delivery) attempt(now time.Time) Attempt {
+	return Attempt{
+		Event: d.event, ClientID: d.clientID, HandlerID: d.handlerID, URL: d.url, Body: event.Secret(d.body), Time: now, ResendOf: d.resendOf,
+	}
 }
 
 // deliveryQueue is the platform's event queue server. Portal.mu guards it.
@@ -43,6 +51,7 @@ type deliveryQueue struct {
 	scheduled []scheduledRun // see scheduleLocked
 
 	timer   *time.Timer   // of what is due next; see runDueLocked
+	bytes   int           // of deliveries that wait or run; see admitLocked
 	pending int           // deliveries and scheduled functions that Wait waits for
 	idle    chan struct{} // closed when pending becomes 0; nil while it is 0
 	workers int           // running; they end when no lane is ready
@@ -103,6 +112,9 @@ func (p *Portal) tokensForLocked(ev *pendingEvents, b *binding, o occurrence, us
 
 // enqueueLaterLocked queues a delivery after wait and a random part of [Quirks.DeliveryJitter].
 func (p *Portal) enqueueLaterLocked(wait time.Duration, d delivery) {
+	if !p.admitLocked(d) {
+		return
+	}
 	if jitter := p.quirks.DeliveryJitter; jitter > 0 {
 		wait += rand.N(jitter) //nolint:gosec // chance, not secrecy
 	}
@@ -189,6 +201,7 @@ func (p *Portal) deliverReady(ctx context.Context) {
 		p.mu.Lock()
 
 		p.recordAttemptLocked(attempt)
+		q.bytes -= d.weight()
 		l.busy--
 		p.adjustGapLocked(l, attempt.Duration)
 		switch {
@@ -205,9 +218,7 @@ func (p *Portal) deliverReady(ctx context.Context) {
 
 // attempt posts a delivery once. The platform never retries, whatever status it gets.
 func (p *Portal) attempt(ctx context.Context, d delivery) Attempt {
-	a := Attempt{
-		Event: d.event, ClientID: d.clientID, HandlerID: d.handlerID, URL: d.url, Body: event.Secret(d.body), Time: p.Now(),
-	}
+	a := d.attempt(p.Now())
 	start := time.Now()
 	defer func() {
 		a.Duration = time.Since(start)
@@ -266,8 +277,8 @@ func (p *Portal) Wait(ctx context.Context) error {
 	}
 }
 
-// Resend queues an earlier delivery again, with the same body. No real portal offers this. It
-// returns [ErrConfig] for an attempt without a valid URL, and [ErrClosed].
+// Resend queues an earlier delivery again, with the same body. [Attempt.ResendOf] of the new attempt
+// is the ID of the earlier one. No real portal offers this. It returns [ErrConfig] for an attempt without a valid URL, and [ErrClosed].
 func (p *Portal) Resend(a Attempt) error {
 	if err := checkURL(a.URL, false); err != nil {
 		return err
@@ -277,6 +288,9 @@ func (p *Portal) Resend(a Attempt) error {
 	if p.closed {
 		return ErrClosed
 	}
-	p.enqueueLocked(delivery{event: a.Event, clientID: a.ClientID, handlerID: a.HandlerID, url: a.URL, body: string(a.Body)})
+	d := delivery{event: a.Event, clientID: a.ClientID, handlerID: a.HandlerID, url: a.URL, body: string(a.Body), resendOf: a.ID}
+	if p.admitLocked(d) {
+		p.enqueueLocked(d)
+	}
 	return nil
 }

@@ -154,6 +154,7 @@ func (p *Portal) Once(method string, faults ...Fault) {
 	defer p.mu.Unlock()
 	f := p.methodFaultsLocked(method)
 	f.once = append(f.once, faults...)
+	p.signalChangeLocked()
 }
 
 // Times applies a fault to the next n calls of a method, as [Portal.Once] does.
@@ -169,6 +170,7 @@ func (p *Portal) Always(method string, fault Fault) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.methodFaultsLocked(method).always = &fault
+	p.signalChangeLocked()
 }
 
 // Heal removes all faults of the given methods, or of all methods if none is given.
@@ -178,6 +180,7 @@ func (p *Portal) Heal(methods ...string) {
 	if len(methods) == 0 {
 		clear(p.faults)
 	}
+	p.signalChangeLocked()
 	for _, m := range methods {
 		delete(p.faults, lowerMethod(m))
 	}
@@ -267,6 +270,7 @@ func (f Fault) replace(p *Portal, w http.ResponseWriter, r *http.Request, name s
 		if rec.Status, rec.ErrorCode = f.answer.status, f.answer.code; rec.ErrorCode == "" {
 			rec.ErrorCode = EmptyCode
 		}
+		p.keepAnswer(&rec, null(), f.answer)
 		keep()
 		w.Header().Set("Content-Type", "application/json; charset=utf-8")
 		writeBody(w, f.answer.status, f.answer.value())

@@ -2,8 +2,6 @@ package eventtest
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -23,38 +21,10 @@ func (a *Application) Install(ctx context.Context) error { return a.InstallAs(ct
 // user is not an administrator, or if the installation page cannot be opened or returns a status of
 // 400 or above.
 func (a *Application) InstallAs(ctx context.Context, user int64) error {
-	p := a.p
-	p.mu.Lock()
-	u := p.accounts.users[user]
-	switch {
-	case p.closed:
-		p.mu.Unlock()
-		return ErrClosed
-	case a.registered:
-		p.mu.Unlock()
-		return ErrInstalled
-	case u == nil:
-		p.mu.Unlock()
-		return fmt.Errorf("%w: user %d", ErrNotFound, user)
-	case !u.Admin:
-		p.mu.Unlock()
-		return errors.New("eventtest: only an administrator can install an application")
+	if err := a.BeginInstall(user); err != nil || !a.spec.UI {
+		return err
 	}
-	a.registered, a.installer = true, user
-	// Uninstall keeps the old tokens, because their requests get an error that names the removal. A
-	// new installation ends them.
-	p.dropTokensLocked(func(app *Application, _ int64) bool { return app == a })
-	p.signalChangeLocked()
-	if a.spec.UI {
-		p.mu.Unlock()
-		return a.openInstallPage(ctx, user)
-	}
-	defer p.mu.Unlock()
-	if a.spec.HandlerURL != "" {
-		p.addBindingLocked(&binding{app: a, event: "ONAPPINSTALL", handler: a.spec.HandlerURL})
-	}
-	a.completeInstallLocked()
-	return nil
+	return a.openInstallPage(ctx, user)
 }
 
 // FinishInstall is the page's BX24.installFinish: the application is installed, and ONAPPINSTALL

@@ -59,6 +59,9 @@ func (p *Portal) listen(ctx context.Context, addr string, h http.Handler, runnin
 		},
 		addr: dialable(l.Addr().String()),
 	}
+	if p.cfg.adjust != nil {
+		l = p.cfg.adjust(s.http, l)
+	}
 	running.Go(func() {
 		if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			p.log.LogAttrs(ctx, slog.LevelError, "listener of the portal failed", slog.String(keyError, err.Error()))

@@ -41,6 +41,7 @@ func (p *Portal) serveOAuth(w http.ResponseWriter, r *http.Request, name string,
 	if apiErr != nil {
 		answer, rec.Status, rec.ErrorCode = apiErr.value(), apiErr.status, apiErr.code
 	}
+	p.keepAnswer(&rec, answer, nil)
 	p.recordCallLocked(rec, true)
 	p.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")

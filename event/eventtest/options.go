@@ -3,6 +3,7 @@ package eventtest
 import (
 	"cmp"
 	"log/slog"
+	"net"
 	"net/http"
 	"regexp"
 	"time"
@@ -24,6 +25,9 @@ type config struct {
 	deliveryTimeout time.Duration
 	parallel        int
 	quirks          Quirks
+	maxWaiting      int
+	answers         bool                                          // see WithAnswers
+	adjust          func(*http.Server, net.Listener) net.Listener // see WithServers; nil for none
 }
 
 // Keys of log records.
@@ -41,6 +45,7 @@ func collect(opts []Option) (config, error) {
 		quirks:          defaultQuirks(),
 		deliveryTimeout: 30 * time.Second,
 		parallel:        1,
+		maxWaiting:      defaultMaxWaiting,
 	}
 	for _, opt := range opts {
 		if opt == nil {

@@ -29,6 +29,7 @@ type Attempt struct {
 	Answer    event.Secret // the first 1,024 bytes of the response body, which may repeat tokens
 	Err       error        // why there was no response
 	Time      time.Time    // by the portal's clock
+	ResendOf  int64        // ID of the attempt that it repeats, see [Portal.Resend]; usually 0
 }
 
 // OK reports whether the handler returned a status of 2xx.
@@ -43,6 +44,7 @@ const NoMethod = "(path)"
 
 // Call is one executed REST method or request to the OAuth server.
 type Call struct {
+	ID        int64      // in the order of completion, from 1
 	Method    string     // in lower case, or NoMethod; "oauth/token" and "oauth/app.info" at the OAuth server
 	Params    event.Data // without credentials
 	Status    int        // of the HTTP response; 200 for a failed item of a batch
@@ -51,6 +53,10 @@ type Call struct {
 	UserID    int64
 	Batch     bool // an item of a batch
 	Time      time.Time
+	// Answer is the result or the error as JSON, which may hold tokens. It is kept on request only, see
+	// [WithAnswers], and is empty if it is longer than 64 KiB or if a [Fault] broke or replaced it.
+	Answer     event.Secret
+	AnswerSize int // bytes of the whole answer
 }
 
 // Requests counts HTTP requests since the portal was made.
@@ -135,7 +141,8 @@ func (p *Portal) recordCallLocked(c Call, oauth bool) {
 		p.records.counts[c.Method]++
 	}
 	p.signalChangeLocked()
-	size := len(c.Method) + len(c.Params.JSON())
+	c.ID = p.nextIDLocked("call")
+	size := len(c.Method) + len(c.Params.JSON()) + len(c.Answer)
 	if oauth {
 		p.records.oauth.add(c, size)
 		return

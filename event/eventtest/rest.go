@@ -32,6 +32,7 @@ type call struct {
 	name   string
 	params phpform.Value
 	start  time.Time
+	result phpform.Value // for records
 }
 
 // serveREST serves one request to REST: limits, faults, and then the method.
@@ -93,6 +94,7 @@ func (p *Portal) execute(c *call, who func() (*identity, *apiError)) (rep reply,
 		chainLeft: c.caller.chainLeft,
 	}
 	rep, apiErr = m.run(c)
+	c.result = rep.result
 	p.sendPending(c.events)
 	p.addOperatingTime(c, p.nowLocked().Sub(c.start))
 	return rep, apiErr
@@ -119,6 +121,7 @@ func (p *Portal) recordResult(c *call, apiErr *apiError, batched bool) {
 	if c.caller != nil {
 		rec.ClientID, rec.UserID = c.caller.clientID(), c.caller.user.id
 	}
+	p.keepAnswer(&rec, c.result, apiErr)
 	p.recordCallLocked(rec, false)
 }
 

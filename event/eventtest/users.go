@@ -53,6 +53,7 @@ func (p *Portal) AddUser(u User) int64 {
 	defer p.mu.Unlock()
 	id := p.nextIDLocked("user")
 	p.accounts.users[id] = &user{id: id, User: u}
+	p.signalChangeLocked()
 	return id
 }
 

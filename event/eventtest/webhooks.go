@@ -22,6 +22,7 @@ func (p *Portal) AddIncomingWebhook(user int64, scope ...string) (event.Secret, 
 	}
 	h := &incomingWebhook{secret: event.Secret(randomText(16, base36)), scope: scope, user: user}
 	p.accounts.incoming = append(p.accounts.incoming, h)
+	p.signalChangeLocked()
 	return event.Secret(p.baseURLLocked() + "/rest/" + userKey(user) + "/" + string(h.secret) + "/"), nil
 }
 
@@ -49,5 +50,6 @@ func (p *Portal) AddOutgoingWebhook(url string, events ...string) (event.Secret,
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.accounts.outgoing = append(p.accounts.outgoing, h)
+	p.signalChangeLocked()
 	return h.token, nil
 }
