@@ -6,9 +6,11 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"reflect"
 	"strings"
 
 	"github.com/b24events/b24events/event/eventtest"
+	"github.com/b24events/b24events/examples/internal/program"
 )
 
 // maxRequest limits the body of a command, in bytes.
@@ -51,6 +53,7 @@ type noInput struct{}
 
 // readJSON decodes the body of a request. An empty body means an empty object.
 func readJSON(w http.ResponseWriter, r *http.Request, into any) error {
+	const unknown = "unknown field "
 	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest))
 	decoder.DisallowUnknownFields()
 	var tooLarge *http.MaxBytesError
@@ -60,7 +63,11 @@ func readJSON(w http.ResponseWriter, r *http.Request, into any) error {
 	case errors.As(err, &tooLarge):
 		return problem{http.StatusRequestEntityTooLarge, "the request has more than 256 KiB; send less"}
 	case err != nil:
-		return badRequest("this is not the expected JSON:  " + shorten(strings.TrimPrefix(err.Error(), "json: ")))
+		text := strings.TrimPrefix(err.Error(), "json: ")
+		if name, found := strings.CutPrefix(text, unknown); found {
+			return badRequest("there is no field " + shorten(name) + "; " + knownFields(into))
+		}
+		return badRequest("this is not the expected JSON: " + shorten(text))
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return badRequest("there is something after the JSON; send one object")
@@ -68,6 +75,19 @@ func readJSON(w http.ResponseWriter, r *http.Request, into any) error {
 	return nil
 }
 
+// knownFields returns a text that names the fields of a request.
+func knownFields(into any) string {
+	var names []string
+	for _, f := range fieldsOf(reflect.TypeOf(into).Elem()) {
+		names = append(names, f.name)
+	}
+	if len(names) == 0 {
+		return "this command takes none"
+	}
+	return "it may have " + strings.Join(names, ", ")
+}
+
+// writeJSON writes a response. It escapes what a terminal would act on.
 func writeJSON(w http.ResponseWriter, status int, v any) {
 	body, err := json.Marshal(v)
 	if err != nil {
@@ -76,7 +96,7 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	}
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.WriteHeader(status)
-	_, _ = w.Write(body) // the browser may have gone away
+	_, _ = w.Write(program.EscapeControls(body)) // the browser may have gone away
 }
 
 func writeError(w http.ResponseWriter, err error) {

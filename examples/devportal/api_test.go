@@ -39,29 +39,29 @@ func TestInstallRaiseResend(t *testing.T) {
 	})
 	require.Equal(t, "installed", s.Apps[0].State)
 	require.Equal(t, []string{"crm", "task"}, s.Apps[0].Scope)
-	require.True(t, s.Deliveries.Shown[0].OK)
+	require.True(t, s.Deliveries.Shown[0].Acknowledged)
 	require.Equal(t, "ONAPPINSTALL", s.Deliveries.Shown[0].Event)
-	require.NotEmpty(t, s.Calls)
+	require.NotEmpty(t, s.Calls.Shown)
 
 	added := p.post("/api/objects", `{"kind":"deal","action":"add"}`)
 	require.Equal(t, map[string]any{"text": "deal 1 added", "done": 1.0, "ids": []any{1.0}, "event": "ONCRMDEALADD", "heard": true}, added)
-	s = p.await("", func(s snapshot) bool { return s.Deliveries.OK == 2 })
+	s = p.await("", func(s snapshot) bool { return s.Deliveries.Acknowledged == 2 })
 	require.Equal(t, "crm.deal 1", s.Deliveries.Shown[0].Entity)
 
 	a.stop()
 	p.post("/api/raise", `{"event":"oncrmdealadd","data":{"FIELDS":{"ID":7}}}`)
 	s = p.await("", func(s snapshot) bool { return s.Deliveries.Failed == 1 })
 	lost := s.Deliveries.Shown[0]
-	require.False(t, lost.OK)
+	require.False(t, lost.Acknowledged)
 	require.Zero(t, lost.Status)
 	require.NotEmpty(t, lost.Error) // refused, or reset if a kept connection was tried first
 	require.Equal(t, "crm.deal 7", lost.Entity)
 	path := "/api/deliveries/" + strconv.FormatInt(lost.ID, 10)
 
-	require.Equal(t, false, p.post(path+"/resend", "")["ok"])
+	require.Equal(t, false, p.post(path+"/resend", "")["acknowledged"])
 	a.startAgain()
 	again := p.post(path+"/resend", "")
-	require.Equal(t, true, again["ok"])
+	require.Equal(t, true, again["acknowledged"])
 	s = p.state("")
 	require.Equal(t, lost.ID, s.Deliveries.Shown[0].ResendOf)
 	require.Equal(t, s.Deliveries.Shown[0].ID, s.Deliveries.Shown[2].Resent)
@@ -71,11 +71,11 @@ func TestInstallRaiseResend(t *testing.T) {
 	require.Len(t, p.state("?limit=1").Deliveries.Shown, 1)
 
 	require.Empty(t, p.post("/api/apps/"+a.id+"/uninstall", `{"clean":true}`))
-	s = p.await("", func(s snapshot) bool { return s.Deliveries.OK == 4 })
+	s = p.await("", func(s snapshot) bool { return s.Deliveries.Acknowledged == 4 })
 	require.Equal(t, "removed", s.Apps[0].State)
 	require.Empty(t, s.Apps[0].Bindings)
 	require.Equal(t, map[string]any{"id": a.id}, p.post("/api/apps/"+a.id+"/install", ""))
-	p.await("", func(s snapshot) bool { return s.Deliveries.OK == 5 })
+	p.await("", func(s snapshot) bool { return s.Deliveries.Acknowledged == 5 })
 
 	p.post("/api/deliveries/forget", "")
 	require.Empty(t, p.state("").Deliveries.Shown)
@@ -128,7 +128,7 @@ func TestCutTokensStayHidden(t *testing.T) {
 	token, ok := p.post("/api/webhooks", `{"url":"`+s.URL+`","events":"ONX"}`)["token"].(string)
 	require.True(t, ok)
 	p.post("/api/raise", `{"event":"ONX"}`)
-	p.await("", func(s snapshot) bool { return s.Deliveries.OK == 1 })
+	p.await("", func(s snapshot) bool { return s.Deliveries.Acknowledged == 1 })
 	_, _, delivery := p.request(http.MethodGet, "/api/deliveries/1", "")
 	require.Contains(t, delivery, "xxxx")
 	require.NotContains(t, delivery, token[:10])
@@ -150,7 +150,7 @@ func TestTokensOfDataStayHidden(t *testing.T) {
 			sink := newSink(t)
 			p.post("/api/webhooks", `{"url":"`+sink.URL+`","events":"ONX"}`)
 			require.Equal(t, true, p.post("/api/raise", `{"event":"ONX","data":`+data+`}`)["heard"])
-			p.await("", func(s snapshot) bool { return s.Deliveries.OK == 1 })
+			p.await("", func(s snapshot) bool { return s.Deliveries.Acknowledged == 1 })
 			require.Contains(t, sink.last(), "PLANTED")
 			_, _, delivery := p.request(http.MethodGet, "/api/deliveries/1", "")
 			require.Contains(t, delivery, "answered by a sink")
@@ -272,7 +272,7 @@ func TestObjects(t *testing.T) {
 			require.Equal(t, out["event"] == "ONCRMDEALADD", out["heard"])
 		}
 	}
-	require.Equal(t, []botView{{ID: 3, Name: "Bot of devportal"}}, p.state("").Apps[0].Bots)
+	require.Equal(t, []botView{{ID: 3, Name: "Bot of devportal", Code: "devportal"}}, p.state("").Apps[0].Bots)
 	require.Equal(t, "deal 2 updated", p.post("/api/objects", `{"kind":"deal","action":"update","id":2,"user":0}`)["text"], "by nobody")
 
 	for name, c := range map[string]struct{ body, text string }{
@@ -308,7 +308,7 @@ func TestRaise(t *testing.T) {
 
 	require.Equal(t, true, p.post("/api/raise", `{"event":"OnMyEvent","data":{"A":{"B":[1,"x"]}},"user":0,"times":2}`)["heard"])
 	require.Equal(t, false, p.post("/api/raise", `{"event":"ONOTHER"}`)["heard"])
-	p.await("", func(s snapshot) bool { return s.Deliveries.OK == 2 })
+	p.await("", func(s snapshot) bool { return s.Deliveries.Acknowledged == 2 })
 	d, err := event.Parse("", []byte(sink.last()))
 	require.NoError(t, err)
 	require.Equal(t, "x", d.Data.Get("A", "B", "1").Text())
@@ -379,7 +379,7 @@ func TestClockAndTokens(t *testing.T) {
 	p.post("/api/tokens/expire", "")
 	require.NoError(t, a.api.Portal(p.state("").Portal.MemberID).Call(t.Context(), "app.info", nil, nil), "refreshed by the way")
 	var expired bool
-	for _, c := range p.state("").Calls {
+	for _, c := range p.state("").Calls.Shown {
 		expired = expired || c.Error == "expired_token"
 	}
 	require.True(t, expired)
@@ -399,7 +399,7 @@ func TestPages(t *testing.T) {
 	p := start(t, nil)
 	sink := newSink(t)
 	sink.answer(http.StatusInternalServerError)
-	result := p.post("/api/apps", `{"client_id":"with pages/?","handler":"`+sink.URL+`","ui":true}`)
+	result := p.post("/api/apps", `{"client_id":"with pages/?","page":"`+sink.URL+`"}`)
 	require.Contains(t, result["warning"], "500")
 	require.Equal(t, "installing", p.state("").Apps[0].State)
 	path := "/api/apps/" + url.PathEscape("with pages/?")
@@ -452,7 +452,7 @@ func TestStream(t *testing.T) {
 	p.post("/api/raise", `{"event":"ONMYEVENT"}`)
 	p.post("/api/raise", `{"event":"ONOTHER"}`)
 	for s := next(); ; s = next() {
-		if s.Deliveries.OK == 2 {
+		if s.Deliveries.Acknowledged == 2 {
 			require.Len(t, s.Deliveries.Shown, 1, "the other one is not looked for")
 			return
 		}

@@ -42,12 +42,12 @@ func TestBrowser(t *testing.T) {
 			b.until(`document.querySelector('#said').textContent === 'Installed.'`)
 			b.until(`document.querySelector('.card[data-app="local.under.test"]').dataset.state === 'installed'`)
 			b.until(`document.querySelector('.card[data-app] .bound').textContent.includes('ONCRMDEALADD')`)
-			b.until(row(1, "ok", "ONAPPINSTALL"))
+			b.until(row(1, "acknowledged", "ONAPPINSTALL"))
 
 			way.do(b, `#change-form button.primary`)
 			b.until(`document.querySelector('#said').textContent === 'Deal 1 added.'`)
-			b.until(row(2, "ok", "ONCRMDEALADD"))
-			require.Equal(t, true, b.value(`document.querySelector('.row[data-id="2"] .badge').textContent.startsWith('ok 200')`), "in words, too")
+			b.until(row(2, "acknowledged", "ONCRMDEALADD"))
+			require.Equal(t, true, b.value(`document.querySelector('.row[data-id="2"] .badge').textContent.startsWith('acknowledged')`), "in words, too")
 
 			a.stop()
 			b.reach(`#cause .disclosure > summary`)
@@ -63,7 +63,7 @@ func TestBrowser(t *testing.T) {
 
 			a.startAgain()
 			way.do(b, `.row[data-id="3"] .verdict button`)
-			b.until(row(4, "ok", "resend of 3"))
+			b.until(row(4, "acknowledged", "resend of 3"))
 			b.until(`document.querySelector('.row[data-id="3"] .verdict').textContent.includes('resent as 4')`)
 
 			way.do(b, `.row[data-id="3"] .summary`)
@@ -124,7 +124,7 @@ func TestPictures(t *testing.T) {
 	p := start(t, programtest.Env{"DEVPORTAL_LISTEN": "127.0.0.1:8024"})
 	a := newApplicationAt(t, p, "127.0.0.1:8080")
 	p.post("/api/apps", a.form())
-	p.await("", func(s snapshot) bool { return len(s.Apps[0].Bindings) == 4 && s.Deliveries.OK == 1 })
+	p.await("", func(s snapshot) bool { return len(s.Apps[0].Bindings) == 4 && s.Deliveries.Acknowledged == 1 })
 	portal := a.api.Portal(p.state("").Portal.MemberID)
 	require.NoError(t, portal.Call(t.Context(), "event.bind", map[string]any{"event": "ONCRMDEALUPDATE", "event_type": "offline"}, nil))
 	require.NoError(t, portal.Call(t.Context(), "event.bind", map[string]any{"event": "ONTASKADD", "event_type": "offline"}, nil))
@@ -132,7 +132,7 @@ func TestPictures(t *testing.T) {
 	p.post("/api/quirks", `{"rate_per_second":2,"rate_burst":50}`)
 	p.post("/api/webhooks", `{"url":"http://127.0.0.1:8080/bitrix24/webhook","events":"ONUSERADD"}`)
 	p.post("/api/objects", `{"kind":"deal","action":"add","times":4}`)
-	p.await("", func(s snapshot) bool { return s.Deliveries.OK == 5 })
+	p.await("", func(s snapshot) bool { return s.Deliveries.Acknowledged == 5 })
 	p.post("/api/objects", `{"kind":"deal","action":"update","id":1,"times":3}`)
 	p.post("/api/objects", `{"kind":"deal","action":"update","id":2}`)
 	var reserved struct {
@@ -151,7 +151,7 @@ func TestPictures(t *testing.T) {
 	p.await("", func(s snapshot) bool { return s.Deliveries.Failed == 1 })
 	a.startAgain()
 	p.post("/api/objects", `{"kind":"deal","action":"add"}`)
-	p.await("", func(s snapshot) bool { return s.Deliveries.OK == 6 })
+	p.await("", func(s snapshot) bool { return s.Deliveries.Acknowledged == 6 })
 
 	b := newTab(t)
 	for _, shot := range []struct {
@@ -172,11 +172,11 @@ func TestPictures(t *testing.T) {
 		}
 		b.look(shot.width, shot.height, shot.scheme)
 		b.open(p.page + "/")
-		b.until(row(7, "ok", "crm.deal 6"))
+		b.until(row(7, "acknowledged", "crm.deal 6"))
 		if shot.open {
 			b.click(`.row[data-id="6"] .summary`)
 			b.until(`!!document.querySelector('#delivery-6 .tree')`)
-			b.click(`#calls summary`)
+
 			b.value(`scrollTo(0, 0)`)
 		}
 		b.picture(*pictures+"/"+shot.name+".png", shot.full)

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"fmt"
 	"log/slog"
+	"math/big"
 	"net"
 	"regexp"
 	"strconv"
@@ -14,16 +16,22 @@ import (
 // config is the configuration from flags and environment.
 type config struct {
 	listen       string
+	others       []string // addresses of further portals
 	oauthListen  string
 	hosts        []string // host names of the page, in addition to IP addresses and localhost
 	memberID     string
 	clientID     string // of the application to install at the start; empty for none
 	clientSecret event.Secret
 	handler      string
+	installPage  string // empty for an application without pages
 	scope        []string
-	ui           bool
+	portals      int
+	script       string // file of commands, - for stdin; empty for none
 	logger       *slog.Logger
 }
+
+// maxPortals limits the portals of one process.
+const maxPortals = 16
 
 var settings = []program.Setting{
 	{Flag: "listen", Env: "DEVPORTAL_LISTEN", Fallback: "127.0.0.1:8024", Usage: "address of REST and the page, host:port"},
@@ -38,12 +46,17 @@ var settings = []program.Setting{
 	},
 	{Flag: "client-id", Env: "B24_CLIENT_ID", Usage: "install an application with this client id at the start"},
 	{Flag: "client-secret", Env: "B24_CLIENT_SECRET", Usage: "its client secret; prefer the variable, since others can see flags"},
-	{Flag: "handler", Env: "PUBLIC_URL", Usage: "its handler URL, which gets ONAPPINSTALL; also what the page's form proposes"},
+	{Flag: "handler", Env: "PUBLIC_URL", Usage: "its event URL, which gets ONAPPINSTALL; also what the page's form proposes"},
+	{
+		Flag: "install-page", Env: "PAGE_URL",
+		Usage: "the address of its page, if it has pages: the page is opened, and the application is installed when it calls BX24.installFinish",
+	},
 	{Flag: "scope", Env: "B24_SCOPE", Fallback: "crm,task,user,calendar,im,imbot", Usage: "its permissions, comma-separated"},
 	{
-		Flag: "ui", Env: "DEVPORTAL_UI", Switch: true,
-		Usage: "it has pages: the handler URL is opened like an installation page, and it is installed when that page is done",
+		Flag: "portals", Env: "DEVPORTAL_PORTALS", Fallback: "1",
+		Usage: "how many portals run, 1 to 16; the second listens two ports after -listen, the third three, and so on",
 	},
+	{Flag: "script", Env: "DEVPORTAL_SCRIPT", Usage: "run the commands in this file, or from stdin for -, and end; see API.md"},
 }
 
 // configure reads the settings. Errors name settings, but never contain values.
@@ -55,7 +68,11 @@ func configure(env program.Env) (config, error) {
 	cfg := config{
 		listen: v["listen"], oauthListen: v["oauth-listen"], hosts: v.List("hosts"), memberID: strings.ToLower(v["member-id"]),
 		clientID:     v["client-id"],
-		clientSecret: event.Secret(v["client-secret"]), handler: v["handler"], scope: v.List("scope"), ui: v.On("ui"),
+		clientSecret: event.Secret(v["client-secret"]), handler: v["handler"], installPage: v["install-page"], scope: v.List("scope"),
+		script: v["script"],
+	}
+	if cfg.portals, err = v.Number("portals", 1); err != nil {
+		return config{}, err
 	}
 	if cfg.logger, err = v.Logger(env.Stderr, slog.LevelInfo); err != nil {
 		return config{}, err
@@ -70,30 +87,53 @@ func (c *config) complete() error {
 	if err != nil || portErr != nil {
 		return program.Usage("-listen needs host:port with a port number, for example 127.0.0.1:8024")
 	}
+	if c.portals > maxPortals {
+		return program.Usage("-portals must be a number from 1 to %d", maxPortals)
+	}
 	if c.oauthListen == "" {
-		switch port {
-		case 0: // any free port
-		case 65535:
+		if port == 65535 {
 			return program.Usage("there is no port after 65535 for the OAuth server; set -oauth-listen")
-		default:
-			port++
 		}
-		c.oauthListen = net.JoinHostPort(host, strconv.FormatUint(port, 10))
+		c.oauthListen = portAfter(host, port, 1)
+	}
+	if last := port + uint64(c.portals); c.portals > 1 && port > 0 && last > 65535 { //nolint:gosec // it is from 2 to 16
+		return program.Usage("there are not enough ports after that of -listen for %d portals; choose a lower one", c.portals)
+	}
+	for n := 1; n < c.portals; n++ {
+		c.others = append(c.others, portAfter(host, port, uint64(n)+1)) //nolint:gosec // it is from 1 to 15
 	}
 	switch {
 	case !regexp.MustCompile(`^[0-9a-f]{32}$`).MatchString(c.memberID):
 		return program.Usage("-member-id wants 32 hexadecimal digits")
 	case (c.clientID == "") != (c.clientSecret == ""):
 		return program.Usage("B24_CLIENT_ID and B24_CLIENT_SECRET belong together; set both or none")
-	case c.ui && c.clientID != "" && c.handler == "":
-		return program.Usage("an application with pages needs -handler, the address of its installation page")
 	}
-	if c.handler != "" {
-		if _, err := program.HTTPURL(c.handler); err != nil {
-			return program.Usage("-handler %w", err)
+	for name, raw := range map[string]string{"handler": c.handler, "install-page": c.installPage} {
+		if _, err := program.HTTPURL(raw); raw != "" && err != nil {
+			return program.Usage("-%s %w", name, err)
 		}
 	}
 	return nil
+}
+
+// portAfter returns the address n ports after port. For port 0 it is any free port.
+func portAfter(host string, port, n uint64) string {
+	if port > 0 {
+		port += n
+	}
+	return net.JoinHostPort(host, strconv.FormatUint(port, 10))
+}
+
+// memberIDs returns the member IDs of all portals. Those of further portals follow the first.
+func (c *config) memberIDs() []string {
+	first, _ := new(big.Int).SetString(c.memberID, 16) // complete has checked it
+	ids := make([]string, c.portals)
+	for n := range ids {
+		id := new(big.Int).Add(first, big.NewInt(int64(n)))
+		text := fmt.Sprintf("%032x", id)
+		ids[n] = text[len(text)-32:]
+	}
+	return ids
 }
 
 func scopeText(scope []string) string { return strings.Join(scope, ",") }

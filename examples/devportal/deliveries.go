@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -25,34 +26,35 @@ const (
 
 // deliveryList is the deliveries that match a filter, the latest first, with counts of all.
 type deliveryList struct {
-	Shown    []deliveryView `json:"shown"`
-	Matching int            `json:"matching"`
-	OK       int            `json:"ok"`
-	Failed   int            `json:"failed"`
+	Shown        []deliveryView `json:"shown"`
+	Matching     int            `json:"matching"`
+	Acknowledged int            `json:"acknowledged"` // the handler returned a status of 2xx, before or after it did its work
+	Failed       int            `json:"failed"`
+	Open         int            `json:"open"` // failed, and not resent yet
 }
 
 // deliveryView is one delivery without its body.
 type deliveryView struct {
-	ID        int64     `json:"id"`
-	Event     string    `json:"event"`
-	Entity    string    `json:"entity"`
-	App       string    `json:"app"` // empty for an outgoing webhook
-	HandlerID int64     `json:"handler_id"`
-	URL       string    `json:"url"`
-	OK        bool      `json:"ok"`
-	Status    int       `json:"status"`
-	Error     string    `json:"error,omitempty"`
-	Latency   float64   `json:"latency_ms"`
-	Time      time.Time `json:"time"`
-	ResendOf  int64     `json:"resend_of,omitempty"`
-	Resent    int64     `json:"resent,omitempty"` // ID of its latest repetition
+	ID           int64     `json:"id"`
+	Event        string    `json:"event"`
+	Entity       string    `json:"entity"`
+	App          string    `json:"app"` // empty for an outgoing webhook
+	HandlerID    int64     `json:"handler_id"`
+	URL          string    `json:"url"`
+	Acknowledged bool      `json:"acknowledged"`
+	Status       int       `json:"status"`
+	Error        string    `json:"error,omitempty"`
+	Latency      float64   `json:"latency_ms"`
+	Time         time.Time `json:"time"`
+	ResendOf     int64     `json:"resend_of,omitempty"`
+	Resent       int64     `json:"resent,omitempty"` // ID of its latest repetition
 }
 
 // viewOf converts an attempt to JSON.
 func viewOf(a eventtest.Attempt) deliveryView {
 	v := deliveryView{
-		ID: a.ID, Event: shorten(a.Event), App: a.ClientID, HandlerID: a.HandlerID, URL: shorten(a.URL), OK: a.OK(), Status: a.Status,
-		Latency: float64(a.Duration.Microseconds()) / 1000, Time: a.Time.UTC(),
+		ID: a.ID, Event: shorten(a.Event), App: a.ClientID, HandlerID: a.HandlerID, URL: shorten(a.URL), Acknowledged: a.OK(), Status: a.Status,
+		Latency: float64(a.Duration.Microseconds()) / 1000, Time: a.Time.UTC(), ResendOf: a.ResendOf,
 	}
 	parsed := &event.Delivery{}
 	if len(a.Body) <= maxParsed || a.Err != nil {
@@ -83,39 +85,46 @@ func reason(err error, parsed *event.Delivery) string {
 	}
 }
 
-func (pg *page) deliveries(filter deliveryFilter) deliveryList {
+func (pg *page) deliveries(filter viewFilter) deliveryList {
 	all := pg.portal.Deliveries()
+	resent := repetitions(all)
 	view := deliveryList{Shown: []deliveryView{}}
 	for _, a := range slices.Backward(all) {
 		ok := a.OK()
-		if ok {
-			view.OK++
-		} else {
+		switch {
+		case ok:
+			view.Acknowledged++
+		case resent[a.ID] == 0:
+			view.Open++
+			fallthrough
+		default:
 			view.Failed++
 		}
 		if (filter.failed && ok) || !contains(a, filter.text) {
 			continue
 		}
 		if view.Matching++; len(view.Shown) < filter.limit {
-			view.Shown = append(view.Shown, viewOf(a))
+			v := viewOf(a)
+			v.Resent = resent[a.ID]
+			view.Shown = append(view.Shown, v)
 		}
 	}
-	pg.linkResends(view.Shown)
 	return view
+}
+
+// repetitions returns the ID of the latest repetition of each delivery that was resent.
+func repetitions(all []eventtest.Attempt) map[int64]int64 {
+	latest := map[int64]int64{}
+	for _, a := range all {
+		if a.ResendOf != 0 {
+			latest[a.ResendOf] = a.ID
+		}
+	}
+	return latest
 }
 
 func contains(a eventtest.Attempt, text string) bool {
 	return text == "" || strings.Contains(strings.ToLower(a.Event), text) || strings.Contains(strings.ToLower(a.URL), text)
-}
-
-// linkResends fills in which deliveries repeat others.
-func (pg *page) linkResends(shown []deliveryView) {
-	pg.mu.Lock()
-	defer pg.mu.Unlock()
-	for i := range shown {
-		shown[i].ResendOf = pg.resendOf[shown[i].ID]
-		shown[i].Resent = pg.resentAs[shown[i].ID]
-	}
 }
 
 // delivery returns an attempt by its ID.
@@ -188,7 +197,7 @@ func (pg *page) resend(ctx context.Context, id string, _ noInput) (any, error) {
 			if b.ID <= last {
 				break
 			}
-			if b.HandlerID == a.HandlerID && b.URL == a.URL && b.Body == a.Body && pg.linkResend(a.ID, b.ID) {
+			if b.ResendOf == a.ID {
 				return viewOf(b), nil
 			}
 		}
@@ -198,6 +207,45 @@ func (pg *page) resend(ctx context.Context, id string, _ noInput) (any, error) {
 	}
 }
 
+// maxResends limits how many deliveries one command sends again.
+const maxResends = 1000
+
+// resendMany sends deliveries again, without waiting for the handlers: those with the given IDs, or
+// all that failed, match the text and were not resent yet.
+func (pg *page) resendMany(ctx context.Context, _ string, in struct {
+	IDs    []int64 `json:"ids"`
+	Failed bool    `json:"failed"`
+	Text   string  `json:"q"` // with failed: part of the event's name or the handler's URL
+},
+) (any, error) {
+	if in.Failed == (len(in.IDs) > 0) || len(in.IDs) > maxResends {
+		return nil, badRequest("give either failed=true or ids, at most 1000")
+	}
+	all := pg.portal.Deliveries()
+	resent, text := repetitions(all), strings.ToLower(strings.TrimSpace(in.Text))
+	queued, left := 0, 0
+	for _, a := range all {
+		if in.Failed && (a.OK() || resent[a.ID] != 0 || !contains(a, text)) || !in.Failed && !slices.Contains(in.IDs, a.ID) {
+			continue
+		}
+		if queued == maxResends {
+			left++
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if err := pg.checkRoom(); err != nil {
+			return nil, fmt.Errorf("%d resent, then: %w", queued, err)
+		}
+		if err := pg.portal.Resend(a); err != nil {
+			return nil, err
+		}
+		queued++
+	}
+	return map[string]any{"resent": queued, "left": left}, nil
+}
+
 // lastDeliveryID returns the ID of the latest delivery, or 0.
 func (pg *page) lastDeliveryID() int64 {
 	if all := pg.portal.Deliveries(); len(all) > 0 {
@@ -205,25 +253,6 @@ func (pg *page) lastDeliveryID() int64 {
 	}
 	return 0
 }
-
-// linkResend remembers that one delivery repeats another. It reports false if the repetition
-// already belongs to another resend.
-func (pg *page) linkResend(first, again int64) bool {
-	pg.mu.Lock()
-	defer pg.mu.Unlock()
-	if pg.resendOf[again] != 0 {
-		return false
-	}
-	if len(pg.resendOf) >= maxLinks {
-		clear(pg.resendOf)
-		clear(pg.resentAs)
-	}
-	pg.resendOf[again], pg.resentAs[first] = first, again
-	return true
-}
-
-// maxLinks limits how many resends the page remembers.
-const maxLinks = 10_000
 
 // forget deletes the records of deliveries and calls.
 func (pg *page) forget(context.Context, string, noInput) (any, error) {

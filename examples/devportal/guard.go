@@ -31,6 +31,9 @@ func guard(next http.Handler, hosts []string) http.Handler {
 		h.Set("Content-Security-Policy", "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'")
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		if r.URL.Path == scriptPath { // pages of applications include it
+			h.Set("Cross-Origin-Resource-Policy", "cross-origin")
+		}
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Cache-Control", "no-store")
@@ -38,7 +41,7 @@ func guard(next http.Handler, hosts []string) http.Handler {
 		case !allowedHost(r.Host, hosts):
 			writeProblem(w, http.StatusMisdirectedRequest,
 				"the page is not served under this host name; open it by its IP address or localhost, or add the host to -hosts")
-		case strings.HasPrefix(r.URL.Path, "/api/") && crossSite(r):
+		case strings.HasPrefix(r.URL.Path, "/api/") && r.URL.Path != scriptPath && crossSite(r):
 			writeProblem(w, http.StatusForbidden, "another website asked for this; open the page itself and use that")
 		default:
 			protected.ServeHTTP(w, r)

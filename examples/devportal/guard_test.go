@@ -91,7 +91,7 @@ func TestBadBodies(t *testing.T) {
 		"no event":       {"/api/webhooks", `{"url":"http://127.0.0.1:9/"}`, 400},
 		"a bad handler":  {"/api/apps", `{"handler":"//x"}`, 400},
 		"a step upwards": {"/api/apps", `{"client_id":".."}`, 400},
-		"a page nowhere": {"/api/apps", `{"ui":true}`, 400},
+		"a page nowhere": {"/api/apps", `{"in_browser":true}`, 400},
 		"a long secret":  {"/api/apps", `{"client_secret":"` + strings.Repeat("x", 1000) + `"}`, 400},
 	} {
 		status, _, text := p.request(http.MethodPost, c.path, c.body)

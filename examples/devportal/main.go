@@ -39,6 +39,6 @@ func run(ctx context.Context, env program.Env) int {
 		if err != nil {
 			return err
 		}
-		return serve(serving, draining, cfg, env.Stdout)
+		return serve(serving, draining, cfg, env)
 	})
 }

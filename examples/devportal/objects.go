@@ -112,6 +112,9 @@ func (pg *page) changeTimes(ctx context.Context, kind eventtest.Kind, in changeR
 
 // changeOnce makes one change and returns the object's ID. pg.mu must be held.
 func (pg *page) changeOnce(kind eventtest.Kind, in changeRequest, n int) (int64, error) {
+	if err := pg.checkRoom(); err != nil {
+		return 0, err
+	}
 	id, user := in.ID, in.user()
 	if made := pg.added[kind]; id == 0 && in.Action != "add" {
 		if len(made) == 0 {

@@ -1,9 +1,10 @@
 package main
 
 import (
+	"context"
 	"embed"
-	"io/fs"
 	"net/http"
+	"strconv"
 	"sync"
 
 	"github.com/b24events/b24events/event/eventtest"
@@ -12,72 +13,100 @@ import (
 //go:embed static
 var static embed.FS
 
-// page serves the web page and its API. It holds the portal and what the page remembers.
+// page serves the web page of one portal and its API. It holds the portal and what the page
+// remembers.
 type page struct {
-	portal *eventtest.Portal
-	cfg    config
-	users  []userView
+	portal  *eventtest.Portal
+	cfg     config
+	all     *group
+	streams chan struct{} // holds one element for each open stream
+	shared  sharedState
 
 	quirksTurn sync.Mutex // held while a command changes quirks; taken before mu
 
-	mu       sync.Mutex                 // guards everything below
+	mu       sync.Mutex // guards everything below
+	users    []userView
 	added    map[eventtest.Kind][]int64 // IDs of objects that the page added and did not delete, the oldest first
 	webhooks []webhookView
-	resendOf map[int64]int64 // ID of a delivery → ID of the one that it repeats
-	resentAs map[int64]int64 // ID of a delivery → ID of its latest repetition
+	handlers map[string]string // client ID → event URL
+	renamed  int
 }
+
+// Limits of what can be added.
+const (
+	maxUsers   = 50
+	maxRenames = 20
+)
 
 // userView is a user who can cause events.
 type userView struct {
-	ID    int64  `json:"id"`
-	Name  string `json:"name"`
-	Admin bool   `json:"admin"`
+	ID        int64  `json:"id"`
+	Name      string `json:"name"`
+	Admin     bool   `json:"admin"`
+	Dismissed bool   `json:"dismissed"`
 }
 
-func newPage(p *eventtest.Portal, cfg config) *page {
+func newPage(p *eventtest.Portal, cfg config, all *group) *page {
 	uma := p.AddUser(eventtest.User{Name: "Uma", LastName: "Ser", Email: "uma@example.com"})
 	return &page{
-		portal: p, cfg: cfg, added: map[eventtest.Kind][]int64{}, resendOf: map[int64]int64{}, resentAs: map[int64]int64{},
-		users: []userView{{eventtest.AdminID, "Ada Min", true}, {uma, "Uma Ser", false}},
+		portal: p, cfg: cfg, all: all, streams: make(chan struct{}, maxStreams),
+		added: map[eventtest.Kind][]int64{}, handlers: map[string]string{},
+		users: []userView{{ID: eventtest.AdminID, Name: "Ada Min", Admin: true}, {ID: uma, Name: "Uma Ser"}},
 	}
 }
 
-// routes returns the handler of the page, its files and its API.
-func (pg *page) routes(hosts []string) (http.Handler, error) {
-	files, err := fs.Sub(static, "static")
+// addUser adds a user to the portal.
+func (pg *page) addUser(_ context.Context, _ string, in struct {
+	Name     string `json:"name"`
+	LastName string `json:"last_name"`
+	Email    string `json:"email"`
+	Admin    bool   `json:"admin"`
+},
+) (any, error) {
+	if in.Name == "" || len(in.Name)+len(in.LastName)+len(in.Email) > 300 {
+		return nil, badRequest("a user needs a name, and at most 300 bytes in all")
+	}
+	pg.mu.Lock()
+	defer pg.mu.Unlock()
+	if len(pg.users) >= maxUsers {
+		return nil, badRequest("there are too many users; restart the program for an empty portal")
+	}
+	id := pg.portal.AddUser(eventtest.User{Name: in.Name, LastName: in.LastName, Email: in.Email, Admin: in.Admin})
+	name := in.Name
+	if in.LastName != "" {
+		name += " " + in.LastName
+	}
+	pg.users = append(pg.users, userView{ID: id, Name: name, Admin: in.Admin})
+	return map[string]any{"id": id}, nil
+}
+
+// dismissUser dismisses a user, for good.
+func (pg *page) dismissUser(_ context.Context, id string, _ noInput) (any, error) {
+	n, err := strconv.ParseInt(id, 10, 64)
 	if err != nil {
+		return nil, badRequest("the ID of a user is a number")
+	}
+	pg.mu.Lock()
+	defer pg.mu.Unlock()
+	if err := pg.portal.DismissUser(n); err != nil {
+		return nil, problem{http.StatusNotFound, "there is no user with this ID"}
+	}
+	for i := range pg.users {
+		pg.users[i].Dismissed = pg.users[i].Dismissed || pg.users[i].ID == n
+	}
+	return nil, nil //nolint:nilnil // it has no result
+}
+
+// rename gives the portal a new domain.
+func (pg *page) rename(ctx context.Context, _ string, _ noInput) (any, error) {
+	pg.mu.Lock()
+	defer pg.mu.Unlock()
+	if pg.renamed >= maxRenames {
+		return nil, badRequest("the portal was renamed too often; restart the program")
+	}
+	if err := pg.portal.Rename(ctx); err != nil {
 		return nil, err
 	}
-	mux := http.NewServeMux()
-	mux.Handle("GET /static/", http.StripPrefix("/static/", http.FileServerFS(files)))
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { http.ServeFileFS(w, r, files, "page.html") })
-
-	mux.HandleFunc("GET /api/state", pg.serveState)
-	mux.HandleFunc("GET /api/stream", pg.serveStream)
-	mux.HandleFunc("GET /api/events", pg.serveEvents)
-	mux.HandleFunc("GET /api/deliveries/{id}", pg.serveDelivery)
-	mux.HandleFunc("POST /api/deliveries/{id}/raw", command(pg.rawDelivery)) // POST, since the body holds tokens
-	mux.HandleFunc("POST /api/deliveries/{id}/resend", command(pg.resend))
-	mux.HandleFunc("POST /api/deliveries/forget", command(pg.forget))
-
-	mux.HandleFunc("POST /api/apps", command(pg.addApp))
-	mux.HandleFunc("POST /api/apps/{id}/install", command(pg.install))
-	mux.HandleFunc("POST /api/apps/{id}/open", command(pg.openPage))
-	mux.HandleFunc("POST /api/apps/{id}/finish", command(pg.finishInstall))
-	mux.HandleFunc("POST /api/apps/{id}/uninstall", command(pg.uninstall))
-	mux.HandleFunc("POST /api/apps/{id}/status", command(pg.setStatus))
-	mux.HandleFunc("POST /api/apps/{id}/settings", command(pg.settings))
-	mux.HandleFunc("POST /api/webhooks", command(pg.addWebhook))
-
-	mux.HandleFunc("POST /api/objects", command(pg.changeObjects))
-	mux.HandleFunc("POST /api/raise", command(pg.raise))
-
-	mux.HandleFunc("POST /api/quirks", pg.serveQuirks)
-	mux.HandleFunc("POST /api/tokens/expire", command(pg.expireTokens))
-	mux.HandleFunc("POST /api/clock", command(pg.advance))
-
-	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		writeProblem(w, http.StatusNotFound, "nothing is here; the page is at /, REST at /rest/")
-	})
-	return guard(mux, hosts), nil
+	pg.renamed++
+	return map[string]any{"domain": pg.portal.Domain(), "page": pg.portal.URL() + "/"}, nil
 }

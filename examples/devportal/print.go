@@ -9,7 +9,7 @@ import (
 	"github.com/b24events/b24events/examples/internal/program"
 )
 
-// readyLine is the first line on stdout: the addresses to use, and the settings for a handler under
+// readyLine is one of the first lines on stdout, one for each portal: the addresses to use, and the settings for a handler under
 // test.
 type readyLine struct {
 	Type           string            `json:"type"`
@@ -18,29 +18,33 @@ type readyLine struct {
 	ServerEndpoint string            `json:"server_endpoint"`
 	MemberID       string            `json:"member_id"`
 	Domain         string            `json:"domain"`
+	BX24           string            `json:"bx24"` // address of the library for pages
 	Settings       map[string]string `json:"settings"`
 }
 
 // installedLine says that the application of -client-id was installed.
 type installedLine struct {
 	Type     string `json:"type"`
+	Portal   string `json:"portal"` // its member ID
 	ClientID string `json:"client_id"`
 	Handler  string `json:"handler"`
 }
 
 // deliveryLine is one attempt to deliver an event.
 type deliveryLine struct {
-	Type     string    `json:"type"`
-	ID       int64     `json:"id"`
-	Event    string    `json:"event"`
-	Entity   string    `json:"entity"`
-	ClientID string    `json:"client_id"` // empty for an outgoing webhook
-	Handler  string    `json:"handler"`
-	OK       bool      `json:"ok"`
-	Status   int       `json:"status"` // 0 if there was no response
-	Error    string    `json:"error,omitempty"`
-	Latency  float64   `json:"latency_ms"`
-	Time     time.Time `json:"time"`
+	Type         string    `json:"type"`
+	Portal       string    `json:"portal"` // its member ID
+	ID           int64     `json:"id"`
+	Event        string    `json:"event"`
+	Entity       string    `json:"entity"`
+	ClientID     string    `json:"client_id"` // empty for an outgoing webhook
+	Handler      string    `json:"handler"`
+	Acknowledged bool      `json:"acknowledged"` // the handler returned a status of 2xx
+	Status       int       `json:"status"`       // 0 if there was no response
+	Error        string    `json:"error,omitempty"`
+	Latency      float64   `json:"latency_ms"`
+	Time         time.Time `json:"time"`
+	ResendOf     int64     `json:"resend_of,omitempty"`
 }
 
 // shownURL returns a URL without the parts that may be secret.

@@ -35,8 +35,10 @@ func TestUsage(t *testing.T) {
 		"unknown flag":          {nil, []string{"-what"}, 2, "see -h"},
 		"a secret in the wrong": {nil, []string{"-client-secrt=hush-hush"}, 2, "see -h"},
 		"a malformed flag":      {nil, []string{"-=hush-hush"}, 2, "see -h"},
-		"an undecided switch":   {programtest.Env{"DEVPORTAL_UI": "hush-hush"}, nil, 2, "1 or 0"},
-		"a switch":              {programtest.Env{"B24_CLIENT_ID": "a", "B24_CLIENT_SECRET": "hush-hush"}, []string{"-ui"}, 2, "-handler"},
+		"no number of portals":  {programtest.Env{"DEVPORTAL_PORTALS": "hush-hush"}, nil, 2, "-portals"},
+		"too many portals":      {nil, []string{"-portals", "17"}, 2, "1 to 16"},
+		"too few ports":         {nil, []string{"-portals", "3", "-listen", "127.0.0.1:65533"}, 2, "not enough ports"},
+		"no script":             {nil, []string{"-script", "/does/not/exist"}, 2, "-script cannot be opened"},
 		"an argument":           {nil, []string{"start"}, 2, "flags only"},
 		"no port":               {nil, []string{"-listen", "127.0.0.1"}, 2, "host:port"},
 		"a port by name":        {nil, []string{"-listen", "127.0.0.1:http"}, 2, "host:port"},
@@ -45,11 +47,7 @@ func TestUsage(t *testing.T) {
 		"half of a credential":  {programtest.Env{"B24_CLIENT_SECRET": "hush-hush"}, nil, 2, "belong together"},
 		"handler with fragment": {programtest.Env{"PUBLIC_URL": "http://127.0.0.1:1/#x"}, nil, 2, "-handler"},
 		"handler at port 0":     {programtest.Env{"PUBLIC_URL": "http://127.0.0.1:0/"}, nil, 2, "-handler"},
-		"pages at no address": {
-			programtest.Env{"B24_CLIENT_ID": "a", "B24_CLIENT_SECRET": "hush-hush", "DEVPORTAL_UI": "1"},
-			nil, 2,
-			"-handler",
-		},
+		"a relative page":       {programtest.Env{"PAGE_URL": "/install"}, nil, 2, "-install-page"},
 		"a relative handler":    {nil, []string{"-handler", "/events"}, 2, "absolute"},
 		"an unknown log format": {nil, []string{"-log-format", "xml"}, 2, "text or json"},
 		"an impossible address": {nil, []string{"-listen", "192.0.2.1:0"}, 1, "-listen"},
@@ -144,7 +142,7 @@ func TestInstallAtStart(t *testing.T) {
 	delivery := p.printed("delivery")[0]
 	require.Equal(t, "ONAPPINSTALL", delivery["event"])
 	require.Equal(t, reserved.URL+"/events", delivery["handler"], "without what may be a secret")
-	require.Equal(t, true, delivery["ok"])
+	require.Equal(t, true, delivery["acknowledged"])
 	require.Equal(t, "installed", p.state("").Apps[0].State)
 	require.NotContains(t, p.Stdout.String()+p.Stderr.String(), "hush-hush")
 }

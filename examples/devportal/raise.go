@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -45,6 +46,14 @@ func (c causeRequest) checkAmount(bytes int) error {
 	}
 }
 
+// checkRoom refuses to cause more while too much waits for handlers.
+func (pg *page) checkRoom() error {
+	if pg.portal.WaitingBytes() > maxWaiting/2 {
+		return problem{http.StatusTooManyRequests, "deliveries of more than 32 MiB wait for their handlers; let these respond first"}
+	}
+	return nil
+}
+
 // raise raises any event by its name.
 func (pg *page) raise(ctx context.Context, _ string, in struct {
 	causeRequest
@@ -64,7 +73,7 @@ func (pg *page) raise(ctx context.Context, _ string, in struct {
 	if len(in.Data) > 0 && string(in.Data) != "null" {
 		tree, err := event.ParseData(in.Data)
 		if err != nil {
-			return nil, badRequest("the data cannot be in an event:  " + err.Error())
+			return nil, badRequest("the data cannot be in an event: " + err.Error())
 		}
 		data = tree
 	}
@@ -73,6 +82,9 @@ func (pg *page) raise(ctx context.Context, _ string, in struct {
 	}
 	for range in.times() {
 		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if err := pg.checkRoom(); err != nil {
 			return nil, err
 		}
 		if err := pg.portal.Raise(name, data, in.user()); err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -14,7 +13,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/b24events/b24events/event/eventtest"
+	"github.com/b24events/b24events/examples/internal/program"
 )
 
 // drainLimit is how long queued deliveries may take after serving has ended.
@@ -22,42 +21,47 @@ const drainLimit = 5 * time.Second
 
 var errUndelivered = errors.New("stopped before all deliveries were sent; the portal drops the rest")
 
-// serve runs the portal with its page until serving ends. Then it delivers what is queued, until
-// draining ends.
-func serve(serving, draining context.Context, cfg config, stdout io.Writer) error {
-	page := new(startingPage)
-	portal, err := eventtest.New( //nolint:contextcheck // it lives until Close, after the end of serving
-		eventtest.WithListen(cfg.listen), eventtest.WithOAuthListen(cfg.oauthListen), eventtest.WithFallback(page),
-		eventtest.WithMemberID(cfg.memberID), eventtest.WithLogger(cfg.logger),
-	)
+// serve runs the portals with their pages until serving ends, or until the script has ended. Then it
+// delivers what is queued, until draining ends.
+func serve(serving, draining context.Context, cfg config, env program.Env) error {
+	script, err := openScript(cfg.script, env.Stdin)
 	if err != nil {
-		return listenError(err)
+		return err
 	}
-	pg := newPage(portal, cfg)
-	routes, err := pg.routes(cfg.hosts)
+	g, err := startGroup(cfg) //nolint:contextcheck // they live until close, after the end of serving
 	if err != nil {
-		return errors.Join(err, portal.Close())
+		return err
 	}
-	page.handler.Store(&routes)
-
 	serving, stop := context.WithCancel(serving) // also if the output cannot be written
 	defer stop()
-	out := newPrinter(stdout, stop)
-	pg.printReady(serving, out)
+	out := newPrinter(env.Stdout, stop)
 	var background sync.WaitGroup
 	watching, unwatch := context.WithCancel(context.WithoutCancel(serving))
-	background.Go(func() { pg.printDeliveries(watching, out) })
-	background.Go(func() { pg.installAtStart(serving, out) })
+	for _, pg := range g.pages {
+		pg.printReady(serving, out)
+	}
+	g.warn(serving)
+	var installations sync.WaitGroup
+	for _, pg := range g.pages {
+		background.Go(func() { pg.printDeliveries(watching, out) })
+		installations.Go(func() { pg.installAtStart(serving, out) })
+	}
+	var failed error
+	if script != nil {
+		background.Go(func() {
+			defer stop()
+			installations.Wait() // so that its commands find the application
+			failed = g.runScript(serving, script, out)
+		})
+	}
 	<-serving.Done()
 	timed, cancel := context.WithTimeout(draining, drainLimit)
 	defer cancel()
-	var cut error
-	if portal.Wait(timed) != nil {
-		cut = errUndelivered
-	}
+	cut := g.drain(timed)
 	unwatch()
+	installations.Wait()
 	background.Wait()
-	return errors.Join(out.failure(), cut, portal.Close())
+	return errors.Join(out.failure(), failed, cut, g.close())
 }
 
 // startingPage serves the page as soon as it is there: the page needs the portal, and the portal
@@ -91,23 +95,27 @@ func exposed(address string) bool {
 	return err == nil && host != "localhost" && !net.ParseIP(host).IsLoopback()
 }
 
-// printReady logs and prints the addresses to use.
-func (pg *page) printReady(ctx context.Context, out *printer) {
-	p, log := pg.portal, pg.cfg.logger
-	page := p.URL() + "/"
-	log.LogAttrs(ctx, slog.LevelInfo, "devportal is ready", slog.String("page", page),
-		slog.String("handler_settings", "B24_OAUTH_HOSTS="+p.OAuthHost()+" B24_INSECURE_HTTP=1"))
-	if exposed(pg.cfg.listen) {
-		log.LogAttrs(ctx, slog.LevelWarn,
+// warn warns of addresses that other machines may reach.
+func (g *group) warn(ctx context.Context) {
+	if exposed(g.cfg.listen) {
+		g.cfg.logger.LogAttrs(ctx, slog.LevelWarn,
 			"everyone who reaches the page controls the portal and can read tokens; listen on 127.0.0.1 unless the network is yours alone")
 	}
-	if exposed(pg.cfg.oauthListen) {
-		log.LogAttrs(ctx, slog.LevelWarn,
+	if exposed(g.cfg.oauthListen) {
+		g.cfg.logger.LogAttrs(ctx, slog.LevelWarn,
 			"everyone who reaches -oauth-listen and knows a client secret gets tokens; listen on 127.0.0.1 unless the network is yours alone")
 	}
+}
+
+// printReady logs and prints the addresses to use.
+func (pg *page) printReady(ctx context.Context, out *printer) {
+	p := pg.portal
+	page := p.URL() + "/"
+	pg.cfg.logger.LogAttrs(ctx, slog.LevelInfo, "devportal is ready", slog.String("page", page),
+		slog.String("handler_settings", "B24_OAUTH_HOSTS="+p.OAuthHost()+" B24_INSECURE_HTTP=1"))
 	_ = out.print(readyLine{
 		Type: "ready", Page: page, ClientEndpoint: p.ClientEndpoint(), ServerEndpoint: p.ServerEndpoint(),
-		MemberID: p.MemberID(), Domain: p.Domain(),
+		MemberID: p.MemberID(), Domain: p.Domain(), BX24: p.URL() + scriptPath,
 		Settings: map[string]string{"B24_OAUTH_HOSTS": p.OAuthHost(), "B24_INSECURE_HTTP": "1"},
 	})
 }
@@ -119,12 +127,14 @@ func (pg *page) installAtStart(ctx context.Context, out *printer) {
 		return
 	}
 	log := pg.cfg.logger
-	if err := pg.awaitHandler(ctx); err != nil {
-		return // the program is ending
+	for _, address := range []string{pg.cfg.handler, pg.cfg.installPage} {
+		if err := pg.awaitHandler(ctx, address); err != nil {
+			return // the program is ending
+		}
 	}
 	result, err := pg.addApp(ctx, "", appForm{
 		ClientID: pg.cfg.clientID, ClientSecret: string(pg.cfg.clientSecret), Handler: pg.cfg.handler,
-		Scope: scopeText(pg.cfg.scope), UI: pg.cfg.ui,
+		Scope: scopeText(pg.cfg.scope), Page: pg.cfg.installPage,
 	})
 	if err != nil {
 		log.LogAttrs(ctx, slog.LevelError, "cannot install the application of -client-id", slog.String("error", plain(err)))
@@ -133,13 +143,15 @@ func (pg *page) installAtStart(ctx context.Context, out *printer) {
 	if warned, ok := result.(map[string]any); ok && warned["warning"] != nil {
 		log.LogAttrs(ctx, slog.LevelWarn, "the installation page failed; open it again from the portal's page")
 	}
-	_ = out.print(installedLine{Type: "installed", ClientID: pg.cfg.clientID, Handler: shownURL(pg.cfg.handler)})
+	_ = out.print(installedLine{
+		Type: "installed", Portal: pg.portal.MemberID(), ClientID: pg.cfg.clientID, Handler: shownURL(pg.cfg.handler),
+	})
 }
 
-// awaitHandler waits until a connection to the handler's address succeeds, so that the programs can
-// start in any order.
-func (pg *page) awaitHandler(ctx context.Context) error {
-	u, err := url.Parse(pg.cfg.handler)
+// awaitHandler waits until a connection to an address of the application succeeds, so that the
+// programs can start in any order.
+func (pg *page) awaitHandler(ctx context.Context, address string) error {
+	u, err := url.Parse(address)
 	if err != nil || u.Host == "" {
 		return nil //nolint:nilerr // there is no handler to wait for
 	}
@@ -175,8 +187,8 @@ func (pg *page) printDeliveries(ctx context.Context, out *printer) {
 			last = a.ID
 			v := viewOf(a)
 			_ = out.print(deliveryLine{
-				Type: "delivery", ID: v.ID, Event: v.Event, Entity: v.Entity, ClientID: v.App, Handler: shownURL(a.URL), OK: v.OK, Status: v.Status,
-				Error: v.Error, Latency: v.Latency, Time: v.Time,
+				Type: "delivery", Portal: pg.portal.MemberID(), ID: v.ID, Event: v.Event, Entity: v.Entity, ClientID: v.App, Handler: shownURL(a.URL),
+				Acknowledged: v.Acknowledged, Status: v.Status, Error: v.Error, Latency: v.Latency, Time: v.Time, ResendOf: v.ResendOf,
 			})
 		}
 		if ctx.Err() != nil {

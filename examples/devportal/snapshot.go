@@ -6,14 +6,12 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/b24events/b24events/event/eventtest"
 )
 
 // Limits of one snapshot.
 const (
 	maxRows    = 200     // records of the offline queue
-	maxCalls   = 60      // REST calls
+	maxCalls   = 100     // REST calls
 	maxLanes   = 20      // handlers that deliveries wait for
 	maxBuckets = 20      // source addresses
 	maxBound   = 300     // bindings of one application
@@ -24,12 +22,15 @@ const (
 // snapshot is the state of the portal that the page shows.
 type snapshot struct {
 	Portal     portalView    `json:"portal"`
+	Portals    []portalLink  `json:"portals"`
 	Users      []userView    `json:"users"`
 	Apps       []appView     `json:"apps"`
 	Webhooks   []webhookView `json:"webhooks"`
 	Deliveries deliveryList  `json:"deliveries"`
 	Queue      queueView     `json:"queue"`
-	Calls      []callView    `json:"calls"`
+	Calls      callList      `json:"calls"`
+	Objects    objectList    `json:"objects"`
+	Faults     []faultView   `json:"faults"`
 	Buckets    []bucketView  `json:"buckets"`
 	Lanes      []laneView    `json:"lanes"`
 	Quirks     quirksView    `json:"quirks"`
@@ -41,19 +42,12 @@ type portalView struct {
 	ClientEndpoint string `json:"client_endpoint"`
 	ServerEndpoint string `json:"server_endpoint"`
 	OAuthHost      string `json:"oauth_host"`
+	Port           string `json:"port"`         // of the page
+	BX24           string `json:"bx24"`         // address of the library for pages
 	Handler        string `json:"handler"`      // default in the form
+	Page           string `json:"page"`         // default in the form
 	Scope          string `json:"scope"`        // default in the form
 	ClockSkew      int64  `json:"clock_skew_s"` // how far the portal's clock is ahead
-}
-
-type callView struct {
-	Method string    `json:"method"`
-	App    string    `json:"app"`
-	User   int64     `json:"user"`
-	Status int       `json:"status"`
-	Error  string    `json:"error,omitempty"`
-	Batch  bool      `json:"batch,omitempty"`
-	Time   time.Time `json:"time"`
 }
 
 type bucketView struct {
@@ -72,52 +66,49 @@ type laneView struct {
 	Until   time.Time `json:"until"`
 }
 
-// deliveryFilter selects deliveries.
-type deliveryFilter struct {
-	failed bool // only failed ones
-
-	text  string // part of the event's name or the handler's URL
-	limit int
+// viewFilter selects the deliveries, calls and objects of a snapshot.
+type viewFilter struct {
+	failed      bool   // only failed deliveries
+	text        string // part of the event's name or the handler's URL
+	limit       int    // of deliveries
+	callsFailed bool   // only refused calls
+	callsText   string // part of the method's name
+	kind        string // of the objects
 }
 
-func deliveryFilterOf(q url.Values) deliveryFilter {
-	filter := deliveryFilter{failed: q.Get("failed") == "1", text: strings.ToLower(strings.TrimSpace(q.Get("q"))), limit: 100}
+func viewFilterOf(q url.Values) viewFilter {
+	text := func(name string) string {
+		const longest = 200
+		t := strings.ToLower(strings.TrimSpace(q.Get(name)))
+		return t[:min(len(t), longest)]
+	}
+	filter := viewFilter{
+		failed: q.Get("failed") == "1", text: text("q"), limit: 100, callsFailed: q.Get("calls_failed") == "1", callsText: text("calls_q"),
+		kind: objectKind(text("kind")),
+	}
 	if n, err := strconv.Atoi(q.Get("limit")); err == nil && n > 0 {
 		filter.limit = min(n, maxShown)
 	}
 	return filter
 }
 
-func (pg *page) snapshot(filter deliveryFilter) snapshot {
+func (pg *page) snapshot(filter viewFilter) snapshot {
 	p := pg.portal
 	pg.mu.Lock()
-	webhooks := append([]webhookView{}, pg.webhooks...)
+	webhooks, users := append([]webhookView{}, pg.webhooks...), slices.Clone(pg.users)
 	pg.mu.Unlock()
 	return snapshot{
 		Portal: portalView{
 			Domain: p.Domain(), MemberID: p.MemberID(), ClientEndpoint: p.ClientEndpoint(), ServerEndpoint: p.ServerEndpoint(),
-			OAuthHost: p.OAuthHost(), Handler: pg.cfg.handler, Scope: strings.Join(pg.cfg.scope, ","),
+			OAuthHost: p.OAuthHost(), Handler: pg.cfg.handler, Page: pg.cfg.installPage, Scope: strings.Join(pg.cfg.scope, ","),
+			Port: portOf(p.Domain()), BX24: p.URL() + scriptPath,
 			ClockSkew: int64(time.Until(p.Now()).Round(time.Second) / time.Second),
 		},
-		Users: pg.users, Apps: pg.apps(), Webhooks: webhooks, Deliveries: pg.deliveries(filter), Queue: pg.queue(), Calls: pg.calls(),
+		Portals: pg.all.links(), Users: users, Apps: pg.apps(), Webhooks: webhooks, Deliveries: pg.deliveries(filter), Queue: pg.queue(),
+		Calls: pg.calls(pg.allCalls(), filter), Objects: pg.objects(filter.kind), Faults: pg.faults(),
 		Buckets: pg.buckets(), Lanes: pg.lanes(), Quirks: quirksOf(p.Quirks()),
 	}
 }
-
-func (pg *page) calls() []callView {
-	all := append(latest(pg.portal.Calls(), maxCalls), latest(pg.portal.OAuthCalls(), maxCalls)...)
-	slices.SortStableFunc(all, func(a, b eventtest.Call) int { return b.Time.Compare(a.Time) })
-	views := []callView{}
-	for _, c := range all[:min(len(all), maxCalls)] {
-		views = append(views, callView{
-			Method: shorten(c.Method), App: c.ClientID, User: c.UserID, Status: c.Status, Error: c.ErrorCode, Batch: c.Batch, Time: c.Time.UTC(),
-		})
-	}
-	return views
-}
-
-// latest returns a copy of the last n elements of a list.
-func latest[T any](list []T, n int) []T { return slices.Clone(list[max(0, len(list)-n):]) }
 
 func (pg *page) buckets() []bucketView {
 	views := []bucketView{}

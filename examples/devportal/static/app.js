@@ -1,13 +1,17 @@
 // The page: passes each snapshot of the portal to every panel.
-import { byId, keyed, el, show, clockTime } from './dom.js';
+import { byId, keyed, el, show } from './dom.js';
 import { watch, post, doing, say, copy } from './api.js';
+import { initTabs } from './tabs.js';
+import { showCalls } from './calls.js';
+import { showObjects, onKind } from './objects.js';
+import { showFaults } from './faults.js';
 import { showApps } from './apps.js';
 import { showDeliveries } from './deliveries.js';
 import { showQueue } from './queue.js';
 import { showQuirks, showBuckets } from './quirks.js';
 import { showCauses } from './cause.js';
 
-const look = { failed: '', q: '', limit: 100 };
+const look = { failed: '', q: '', limit: 100, calls_failed: '', calls_q: '', kind: '' };
 let stop = () => {};
 let skew = 0;
 let portal = null;
@@ -20,6 +24,7 @@ function follow() {
 function picture(state) {
   portal = state.portal;
   skew = portal.clock_skew_s;
+  showPortals(state.portals);
   show(byId('domain'), portal.domain);
   show(byId('member'), portal.member_id);
   show(byId('oauth'), portal.oauth_host);
@@ -27,7 +32,9 @@ function picture(state) {
   showApps(state);
   showCauses(state);
   showDeliveries(state, look);
-  showCalls(state.calls);
+  showCalls(state);
+  showObjects(state);
+  showFaults(state);
   showQueue(state);
   showBuckets(state);
   showQuirks(state);
@@ -56,19 +63,23 @@ function span(seconds) {
   }).slice(0, 2).join(' ');
 }
 
-function showCalls(calls) {
-  const failed = calls.filter((c) => c.error).length;
-  show(byId('call-counts'), calls.length === 0 ? '' : `the latest ${calls.length}${failed ? `, ${failed} refused` : ''}`);
-  byId('call-empty').hidden = calls.length > 0;
-  const numbered = calls.map((c, i) => ({ ...c, key: calls.length - i }));
-  keyed(byId('call-list'), numbered, (c) => `${c.time}|${c.method}|${c.key}`, () => el('li'), (node, c) => {
-    node.className = c.error ? 'bad' : '';
-    node.replaceChildren(
-      el('time', { datetime: c.time }, clockTime(c.time)),
-      el('code', {}, c.method), c.batch ? el('span', { class: 'badge' }, 'in a batch') : '',
-      el('span', { class: 'outcome' }, c.error ? `${c.status} ${c.error}` : `${c.status} ok`),
-      el('span', { class: 'muted' }, c.app));
+// showPortals lists the portals of the process. Each has a page of its own, under the same host name.
+function showPortals(portals) {
+  byId('portals').hidden = portals.length < 2;
+  const at = (port) => Object.assign(new URL(location.href), { port, pathname: '/', search: '', hash: '' }).href;
+  keyed(byId('portals'), portals, (p) => p.member_id, () => el('a'), (node, p) => {
+    node.href = at(p.port);
+    node.title = `member_id ${p.member_id}`;
+    node.textContent = p.domain;
+    if (p.member_id === portal.member_id) node.setAttribute('aria-current', 'page');
   });
+  if (location.port !== portal.port && new URL(location.href).protocol === 'http:') moved(at(portal.port));
+}
+
+// moved follows the portal to its new address after it was renamed.
+function moved(address) {
+  stop();
+  location.replace(address);
 }
 
 byId('copy-member').addEventListener('click', () => copy(portal?.member_id ?? '', 'member_id'));
@@ -76,14 +87,24 @@ byId('failed-only').addEventListener('change', (event) => {
   look.failed = event.target.checked ? '1' : '';
   follow();
 });
-let typing = null;
-byId('find').addEventListener('input', (event) => {
-  clearTimeout(typing);
-  typing = setTimeout(() => {
-    look.q = event.target.value;
-    follow();
-  }, 200);
+byId('refused-only').addEventListener('change', (event) => {
+  look.calls_failed = event.target.checked ? '1' : '';
+  follow();
 });
+onKind((kind) => {
+  look.kind = kind;
+  follow();
+});
+let typing = null;
+for (const [id, name] of [['find', 'q'], ['find-call', 'calls_q']]) {
+  byId(id).addEventListener('input', (event) => {
+    clearTimeout(typing);
+    typing = setTimeout(() => {
+      look[name] = event.target.value;
+      follow();
+    }, 200);
+  });
+}
 byId('show-more').addEventListener('click', () => {
   look.limit = Math.min(look.limit + 200, 500);
   follow();
@@ -95,4 +116,5 @@ byId('forget').addEventListener('click', (event) => doing(event.currentTarget, a
 // A browser has six connections to one address, so tabs in the background close theirs.
 document.addEventListener('visibilitychange', () => (document.hidden ? stop() : follow()));
 setInterval(tick, 1000);
+initTabs();
 follow();

@@ -1,9 +1,11 @@
 // Applications with their handlers, and outgoing webhooks.
-import { byId, el, keyed, plural } from './dom.js';
+import { byId, el, keyed, plural, options } from './dom.js';
 import { post, say, doing, submitting, copy } from './api.js';
 
 const installForm = byId('install-form');
 const webhookForm = byId('webhook-form');
+const incomingForm = byId('incoming-form');
+const userForm = byId('user-form');
 let portal = null;
 let first = true;
 
@@ -13,16 +15,32 @@ export function showApps(state) {
     first = false;
     byId('install-box').open = state.apps.length === 0 && state.webhooks.length === 0;
     installForm.elements.handler.value = portal.handler || 'http://127.0.0.1:8080/bitrix24/events';
+    installForm.elements.page.value = portal.page;
     installForm.elements.scope.value = portal.scope;
     if (portal.handler) webhookForm.elements.url.value = portal.handler;
     newCredentials();
   }
   keyed(byId('app-list'), state.apps, (a) => a.id, makeApp, updateApp);
   keyed(byId('webhook-list'), state.webhooks.map((w, i) => ({ ...w, i })), (w) => String(w.i), () => el('li', { class: 'card' }), (node, w) => {
+    if (w.incoming) {
+      node.replaceChildren(
+        el('p', { class: 'card-head' }, el('b', {}, 'Incoming webhook')),
+        el('p', { class: 'muted' }, `user ${w.user} · `, (w.scope ?? []).join(' · ') || 'basic permissions only'));
+      return;
+    }
     node.replaceChildren(
       el('p', { class: 'card-head' }, el('b', {}, 'Outgoing webhook')),
       el('p', { class: 'address' }, w.url),
       el('p', { class: 'events' }, w.events.map((e) => el('code', { class: 'event' }, e))));
+  });
+  options(incomingForm.elements.user, state.users.filter((u) => !u.dismissed).map((u) => [String(u.id), u.name]));
+  keyed(byId('user-list'), state.users, (u) => String(u.id), () => el('li', {}), (node, u) => {
+    node.replaceChildren(el('span', {}, `${u.name} `, el('span', { class: 'muted' }, `${u.id}${u.admin ? ', admin' : ''}`)),
+      u.dismissed ? el('span', { class: 'badge red' }, 'dismissed')
+        : el('button', { type: 'button', class: 'small', 'aria-label': `Dismiss ${u.name}`, click: (event) => doing(event.currentTarget, async () => {
+          await post(`/api/users/${u.id}/dismiss`);
+          say(`${u.name} is dismissed: calls with this user's tokens and webhooks are refused.`);
+        }) }, 'Dismiss'));
   });
 }
 
@@ -46,12 +64,14 @@ function updateApp(node, app) {
   head.replaceChildren(el('b', { class: 'id', title: app.id }, app.id), el('span', { class: `badge ${tone}` }, word),
     app.active ? '' : el('span', { class: 'badge red' }, 'switched off'), app.payment_expired ? el('span', { class: 'badge red' }, 'unpaid') : '');
   facts.replaceChildren(
-    el('p', { class: 'address' }, app.handler || 'no handler URL'),
-    el('p', { class: 'muted' }, app.ui ? 'has pages · ' : '', app.scope.length ? app.scope.join(' · ') : 'basic permissions only'));
+    el('p', { class: 'address' }, app.handler || 'no event URL'),
+    app.page ? el('p', { class: 'address' }, el('span', { class: 'label' }, 'page '), app.page) : '',
+    el('p', { class: 'muted' }, app.scope.length ? app.scope.join(' · ') : 'basic permissions only'),
+    ...app.bots.map((b) => el('p', { class: 'muted' }, `bot ${b.id} ${b.name} `, el('code', {}, b.code), b.webhook ? ' · webhook mode' : '')));
   bound.replaceChildren(...bindings(app));
   if (app.state === 'removed') secret.hidden = true;
   // Replace the buttons only if their set changes, so that the focus stays.
-  const set = [app.state, app.ui, app.active, app.payment_expired].join();
+  const set = [app.state, app.page, app.active, app.payment_expired].join();
   if (buttons.dataset.set === set) return;
   const had = buttons.contains(document.activeElement);
   buttons.dataset.set = set;
@@ -71,7 +91,7 @@ function bindings(app) {
   const more = app.bound > app.bindings.length ? [el('p', { class: 'hint' }, `${app.bound - app.bindings.length} more are not shown.`)] : [];
   return [...groups].map(([where, group]) => el('details', { open: group.events.length <= 8 },
     el('summary', {}, el('span', { class: `badge ${group.offline ? 'violet' : 'blue'}` }, group.offline ? 'offline' : 'online'), ` ${plural(group.events.length, 'event')} → `,
-      el('span', { class: 'address' }, group.offline ? where.replace('offline ', '') : where === app.handler ? 'the handler URL' : where)),
+      el('span', { class: 'address' }, group.offline ? where.replace('offline ', '') : where === app.handler ? 'the event URL' : where)),
     el('p', { class: 'events' }, group.events.map((b) => el('code', { class: 'event', title: `handler ${b.id}${b.user ? `, with the tokens of user ${b.user}` : ''}` },
       b.event, b.user ? ` · user ${b.user}` : '', !b.offline && b.connector ? ` · ${b.connector}` : ''))))).concat(more);
 }
@@ -82,20 +102,20 @@ function appButtons(app, secret) {
   const list = [];
   const clean = el('input', { type: 'checkbox', checked: true });
   if (app.state === 'removed') {
-    list.push(button('Install again', async () => told(await post(`${path}/install`), 'Installed.'), false));
+    list.push(button('Install again', async () => {
+      told(await post(`${path}/install`, { in_browser: Boolean(app.page) }), app.page ? 'Its page is open; it is installed when the page calls BX24.installFinish.' : 'Installed.');
+      if (app.page) openFrame(app.id);
+    }, false));
     return list;
   }
   if (app.state === 'installing') {
-    list.push(button('Finish installation', async () => {
+    list.push(button('Open installation page', async () => openFrame(app.id), false));
+    list.push(button('Finish without the page', async () => {
       await post(`${path}/finish`);
-      say('Installed: BX24.installFinish was called.');
-    }, false));
-  }
-  if (app.ui) {
-    list.push(button('Open page', async () => {
-      const { status } = await post(`${path}/open`);
-      say(`The page answered ${status}.`);
+      say('Installed, as if the page had called BX24.installFinish.');
     }));
+  } else if (app.page) {
+    list.push(button('Open page', async () => openFrame(app.id)));
   }
   list.push(
     button('Settings', () => settings(path, secret)),
@@ -106,6 +126,18 @@ function appButtons(app, secret) {
     button(app.payment_expired ? 'Renew' : 'Let subscription lapse', async () => {
       await post(`${path}/status`, { payment_expired: !app.payment_expired });
       say(app.payment_expired ? 'The subscription was renewed.' : 'The subscription ran out: REST works, events are dropped.');
+    }),
+    button('Update', async () => {
+      await post(`${path}/update`);
+      say('Updated: ONAPPUPDATE was raised.');
+    }),
+    button('Revoke tokens', async () => {
+      await post(`${path}/revoke`);
+      say('Revoked: calls get invalid_token, refreshes invalid_grant.');
+    }),
+    button('Rotate application_token', async () => {
+      await post(`${path}/rotate`);
+      say('Rotated: Settings shows the new application_token.');
     }),
     button('Uninstall', async () => {
       await post(`${path}/uninstall`, { clean: clean.checked });
@@ -118,6 +150,19 @@ function appButtons(app, secret) {
 function told(result, text) {
   say(result.warning ? `Added, but ${result.warning}.` : text, Boolean(result.warning));
 }
+
+// openFrame opens the page of an application as Bitrix24 does: in a frame, by a form with tokens.
+function openFrame(id) {
+  byId('frame').src = `/frame?app=${encodeURIComponent(id)}`;
+  byId('frame-box').showModal();
+}
+
+function closeFrame() { byId('frame-box').close(); }
+byId('frame-box').addEventListener('close', () => byId('frame').removeAttribute('src'));
+byId('frame-close').addEventListener('click', closeFrame);
+window.addEventListener('message', (message) => {
+  if (message.origin === location.origin && message.source === byId('frame').contentWindow && message.data?.devportal === 'close') closeFrame();
+});
 
 // settings shows the settings that make a program this application.
 async function settings(path, secret) {
@@ -147,6 +192,7 @@ byId('copy-settings').addEventListener('click', async () => {
   const f = installForm.elements;
   const word = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
   const lines = { B24_CLIENT_ID: f.client_id.value, B24_CLIENT_SECRET: f.client_secret.value, PUBLIC_URL: f.handler.value, B24_OAUTH_HOSTS: portal.oauth_host, B24_INSECURE_HTTP: '1' };
+  if (f.page.value.trim()) Object.assign(lines, { PAGE_URL: f.page.value, B24_JS_URL: portal.bx24 });
   const text = Object.entries(lines).map(([k, v]) => `export ${k}=${word(v)}\n`).join('');
   const shown = byId('form-settings');
   shown.hidden = await copy(text, 'Settings for your handler');
@@ -154,21 +200,38 @@ byId('copy-settings').addEventListener('click', async () => {
 });
 
 submitting(installForm, async (data) => {
-  const result = await post('/api/apps', { client_id: data.get('client_id').trim(), client_secret: data.get('client_secret').trim(), handler: data.get('handler').trim(), scope: data.get('scope'), ui: data.has('ui') });
+  const page = data.get('page').trim();
+  const result = await post('/api/apps', { client_id: data.get('client_id').trim(), client_secret: data.get('client_secret').trim(), handler: data.get('handler').trim(), page, scope: data.get('scope'), in_browser: page !== '' });
   byId('install-box').open = false;
   byId('install-box').querySelector('summary').focus();
-  told(result, data.has('ui') ? 'Its page was opened; it is installed when the page is done.' : 'Installed.');
+  told(result, page ? 'Its page is open; it is installed when the page calls BX24.installFinish.' : 'Installed.');
   newCredentials();
+  if (page) openFrame(result.id);
 });
 
-submitting(webhookForm, async (data) => {
-  const { token } = await post('/api/webhooks', { url: data.get('url').trim(), events: data.get('events') });
-  const box = byId('webhook-token');
+// reveal shows a secret once.
+function reveal(box, secret, hint, what) {
   box.replaceChildren(
-    el('p', { class: 'hint' }, 'Its token, shown this once. Set it as B24_APPLICATION_TOKEN:'),
-    el('pre', { tabindex: '0' }, token),
-    el('p', { class: 'buttons' }, el('button', { type: 'button', class: 'small', click: () => copy(token, 'The token') }, 'Copy'),
+    el('p', { class: 'hint' }, hint),
+    el('pre', { tabindex: '0' }, secret),
+    el('p', { class: 'buttons' }, el('button', { type: 'button', class: 'small', click: () => copy(secret, what) }, 'Copy'),
       el('button', { type: 'button', class: 'small quiet', click: () => { box.hidden = true; box.replaceChildren(); } }, 'Hide')));
   box.hidden = false;
   say('Webhook added.');
+}
+
+submitting(webhookForm, async (data) => {
+  const { token } = await post('/api/webhooks', { url: data.get('url').trim(), events: data.get('events') });
+  reveal(byId('webhook-token'), token, 'Its token, shown this once. Set it as B24_APPLICATION_TOKEN:', 'The token');
+});
+
+submitting(incomingForm, async (data) => {
+  const { url } = await post('/api/webhooks/incoming', { user: Number(data.get('user')), scope: data.get('scope') });
+  reveal(byId('incoming-url'), url, 'Its URL, shown this once. Pass it to rest.NewWebhook:', 'The URL');
+});
+
+submitting(userForm, async (data) => {
+  await post('/api/users', { name: data.get('name').trim(), admin: data.has('admin') });
+  userForm.reset();
+  say('User added.');
 });

@@ -1,5 +1,5 @@
 // The forms that cause events: by changes of objects, and by name.
-import { byId, el } from './dom.js';
+import { byId, el, options } from './dom.js';
 import { get, post, say, submitting } from './api.js';
 
 const change = byId('change-form');
@@ -8,7 +8,7 @@ let events = null;
 
 export function showCauses({ users, apps }) {
   for (const form of [change, raise]) {
-    options(form.elements.user, [...users.map((u) => [String(u.id), `${u.name}${u.admin ? ', admin' : ''}`]), ['0', 'nobody (robot)']]);
+    options(form.elements.user, [...users.filter((u) => !u.dismissed).map((u) => [String(u.id), `${u.name}${u.admin ? ', admin' : ''}`]), ['0', 'nobody (robot)']]);
   }
   options(change.elements.bot, apps.filter((a) => a.state === 'installed').flatMap((a) => (a.bots.length
     ? a.bots.map((b) => [JSON.stringify({ app: a.id, bot: b.id }), `${b.name} (${b.id})`])
@@ -20,15 +20,6 @@ export function showCauses({ users, apps }) {
       byId('event-names').replaceChildren(...list.map((e) => el('option', { value: e.name }, e.title)));
     }, () => { events = null; });
   }
-}
-
-function options(select, wanted) {
-  const key = JSON.stringify(wanted);
-  if (select.dataset.key === key) return;
-  const was = select.value;
-  select.dataset.key = key;
-  select.replaceChildren(...wanted.map(([value, text]) => el('option', { value }, text)));
-  if (wanted.some(([value]) => value === was)) select.value = was;
 }
 
 // fit shows the fields of the chosen kind.

@@ -1,15 +1,19 @@
 // The list of deliveries: event, handler, response and content.
-import { byId, el, keyed, show, plural, clockTime, tree } from './dom.js';
+import { byId, el, keyed, show, plural, clockTime, tree, visible } from './dom.js';
 import { get, post, say, sentence, doing, copy } from './api.js';
 
 const lost = 'Bitrix24 makes one attempt and will not try again.';
 let latest = null; // the newest delivery seen
 
 export function showDeliveries(state, look) {
-  const { shown, matching, ok, failed } = state.deliveries;
+  const { shown, matching, acknowledged, failed, open } = state.deliveries;
+  show(byId('tab-failed'), failed ? String(failed) : '');
+  const all = byId('resend-failed');
+  all.textContent = `Resend ${open === 1 ? 'the failed one' : `all ${open.toLocaleString()} failed`}`;
+  all.hidden = open === 0;
   show(byId('nav-failed'), failed ? String(failed) : '');
   byId('delivery-counts').replaceChildren(
-    el('span', { class: 'good' }, `${ok.toLocaleString()} ok`), ' · ', el('span', { class: failed ? 'bad' : '' }, `${failed.toLocaleString()} failed`));
+    el('span', { class: 'good' }, `${acknowledged.toLocaleString()} acknowledged`), ' · ', el('span', { class: failed ? 'bad' : '' }, `${failed.toLocaleString()} failed`));
   keyed(byId('lane-list'), state.lanes.filter((l) => l.waiting > 0 || l.gap_s > 0), (l) => l.url, () => el('li', { class: 'notice' }), (node, l) => {
     const parts = [];
     if (l.waiting > 0) parts.push(`${plural(l.waiting, 'delivery').replace('deliverys', 'deliveries')} waiting`);
@@ -18,7 +22,8 @@ export function showDeliveries(state, look) {
   });
   keyed(byId('delivery-list'), shown, (d) => String(d.id), makeRow, updateRow);
   byId('delivery-more').hidden = matching <= shown.length || look.limit >= 500;
-  showEmpty(state, look, ok + failed);
+  showSelected();
+  showEmpty(state, look, acknowledged + failed);
   announce(shown);
 }
 
@@ -26,7 +31,7 @@ export function showDeliveries(state, look) {
 function announce(shown) {
   const newest = shown.length ? shown[0].id : 0;
   if (latest !== null) {
-    const failed = shown.filter((d) => d.id > latest && !d.ok);
+    const failed = shown.filter((d) => d.id > latest && !d.acknowledged);
     if (failed.length === 1) byId('announced').textContent = `${failed[0].event} failed: ${reason(failed[0])}. ${lost}`;
     if (failed.length > 1) byId('announced').textContent = `${failed.length} deliveries failed. ${lost}`;
   }
@@ -51,7 +56,7 @@ function showEmpty(state, look, all) {
         el('li', {}, 'Start your handler with the credentials of the form (', el('i', {}, 'Copy settings'), ').'),
         el('li', {}, el('a', { href: '#install-box' }, 'Install the application'), ': the portal sends it ONAPPINSTALL.'),
         el('li', {}, el('a', { href: '#cause' }, 'Add a deal'), ' and watch it arrive here.'))],
-    'no-bindings': [el('p', {}, el('b', {}, 'No application has bound an online event.')), el('p', {}, 'Call ', el('code', {}, 'event.bind'), ' when you are installed; the REST calls below show how it was answered.')],
+    'no-bindings': [el('p', {}, el('b', {}, 'No application has bound an online event.')), el('p', {}, 'Call ', el('code', {}, 'event.bind'), ' when you are installed; the tab REST calls shows how it was answered.')],
     nothing: [el('p', {}, el('b', {}, 'Nothing was delivered yet.')), el('p', {}, el('a', { href: '#cause' }, 'Cause an event'), ' that a handler has bound.')],
   };
   box.replaceChildren(...texts[why]);
@@ -66,7 +71,8 @@ function makeRow(d) {
     verdict: el('div', { class: 'verdict', hidden: true }),
     body: el('div', { class: 'body', id, hidden: true }),
   };
-  const node = el('li', { class: 'row', 'data-id': d.id }, parts.summary, parts.verdict, parts.body);
+  const pick = el('input', { type: 'checkbox', class: 'pick', 'aria-label': `Select delivery ${d.id}`, change: showSelected });
+  const node = el('li', { class: 'row picked', 'data-id': d.id }, pick, parts.summary, parts.verdict, parts.body);
   node.parts = parts;
   parts.summary.addEventListener('click', () => toggle(node));
   return node;
@@ -74,17 +80,17 @@ function makeRow(d) {
 
 function updateRow(node, d) {
   const { summary, verdict } = node.parts;
-  node.dataset.state = d.ok ? 'ok' : 'failed';
+  node.dataset.state = d.acknowledged ? 'acknowledged' : 'failed';
   node.delivery = d;
-  const outcome = d.ok ? `ok ${d.status}` : d.status ? `failed ${d.status}` : 'failed';
+  const outcome = d.acknowledged ? (d.status === 200 ? 'acknowledged' : `acknowl. ${d.status}`) : d.status ? `failed ${d.status}` : 'failed';
   summary.replaceChildren(
-    el('span', { class: `badge ${d.ok ? 'green' : 'red'}` }, outcome),
+    el('span', { class: `badge ${d.acknowledged ? 'green' : 'red'}`, title: d.status ? `status ${d.status}` : null }, outcome),
     el('span', { class: 'what' }, el('b', {}, d.event), d.entity ? el('span', { class: 'entity' }, d.entity) : '',
       d.resend_of ? el('span', { class: 'badge' }, `resend of ${d.resend_of}`) : '', el('span', { class: 'address' }, d.url)),
     el('span', { class: 'latency' }, `${d.latency_ms < 10 ? d.latency_ms.toFixed(1) : Math.round(d.latency_ms)} ms`),
     el('time', { datetime: d.time }, clockTime(d.time)));
-  verdict.hidden = d.ok;
-  if (d.ok) return;
+  verdict.hidden = d.acknowledged;
+  if (d.acknowledged) return;
   const text = el('p', {}, el('b', {}, sentence(reason(d))), ` ${lost}`,
     d.resent ? ` It was resent as ${d.resent}.` : '');
   if (verdict.firstElementChild) verdict.firstElementChild.replaceWith(text); // the button next to it keeps the focus
@@ -95,9 +101,30 @@ function resendButton(node) {
   const label = `Resend delivery ${node.dataset.id}`;
   return el('button', { type: 'button', class: 'small', 'aria-label': label, title: 'No real portal has this', click: (event) => doing(event.currentTarget, async () => {
     const again = await post(`/api/deliveries/${node.delivery.id}/resend`);
-    say(again.ok ? `Resent as ${again.id}: answered ${again.status}.` : `Resent as ${again.id}, and failed again: ${reason(again)}.`, !again.ok);
+    say(again.acknowledged ? `Resent as ${again.id}: acknowledged.` : `Resent as ${again.id}, and failed again: ${reason(again)}.`, !again.acknowledged);
   }) }, 'Resend');
 }
+
+const selected = () => [...byId('delivery-list').querySelectorAll('.pick:checked')];
+
+function showSelected() {
+  const n = selected().length;
+  const button = byId('resend-selected');
+  button.hidden = n === 0;
+  button.textContent = `Resend ${n} selected`;
+}
+
+const told = ({ resent, left }) => `${plural(resent, 'delivery').replace('deliverys', 'deliveries')} resent.${left ? ` ${left} are left; press again.` : ''}`;
+
+byId('resend-failed').addEventListener('click', (event) => doing(event.currentTarget, async () => {
+  say(told(await post('/api/deliveries/resend', { failed: true, q: byId('find').value })));
+}));
+byId('resend-selected').addEventListener('click', (event) => doing(event.currentTarget, async () => {
+  const picked = selected();
+  say(told(await post('/api/deliveries/resend', { ids: picked.map((box) => Number(box.closest('.row').dataset.id)) })));
+  for (const box of picked) box.checked = false;
+  showSelected();
+}));
 
 async function toggle(node) {
   const { summary, body } = node.parts;
@@ -121,7 +148,7 @@ function fill(node, d) {
   node.parts.body.replaceChildren(
     el('dl', { class: 'facts-list' }, facts(d).flatMap(([name, ...what]) => [el('dt', {}, name), el('dd', {}, what)])),
     tree({ data: d.decoded.data, ...(d.decoded.payload ? { payload: d.decoded.payload } : {}) }),
-    el('p', { class: 'buttons' }, node.delivery.ok ? resendButton(node) : '', reveal,
+    el('p', { class: 'buttons' }, node.delivery.acknowledged ? resendButton(node) : '', reveal,
       el('span', { class: 'hint' }, `${d.bytes.toLocaleString()} bytes as sent, tokens included`)),
     raw);
 }
@@ -138,7 +165,7 @@ function facts(d) {
     ['Decodes to', is.payload_error ? el('span', { class: 'bad' }, is.payload_error) : el('code', {}, is.type ?? 'nothing known: the catalogue lacks it')],
     ['Answer', d.status ? `${d.status} after ${d.latency_ms} ms` : reason(d)],
   ];
-  if (d.answer) list.push(['', el('pre', { class: 'answer', tabindex: '0' }, d.answer)]);
+  if (d.answer) list.push(['', el('pre', { class: 'answer', tabindex: '0' }, visible(d.answer))]);
   return list;
 }
 
@@ -147,7 +174,7 @@ async function toggleRaw(d, raw, reveal) {
     const { body, bytes } = await post(`/api/deliveries/${d.id}/raw`);
     const cut = body.length < bytes && bytes > 1 << 20;
     raw.replaceChildren(
-      el('pre', { tabindex: '0', class: 'wrap' }, body.replaceAll('&', '\n&')),
+      el('pre', { tabindex: '0', class: 'wrap' }, visible(body.replaceAll('&', '\n&'))),
       cut ? el('p', { class: 'hint' }, 'The rest is too long to show.') : '',
       el('p', { class: 'buttons' }, el('button', { type: 'button', class: 'small', click: () => copy(body, 'Body') }, 'Copy')));
   } else {

@@ -50,6 +50,16 @@ export function keyed(parent, items, keyOf, make, update) {
   }
 }
 
+// options fills a select, and keeps its choice if that is still there.
+export function options(select, wanted) {
+  const key = JSON.stringify(wanted);
+  if (select.dataset.key === key) return;
+  const was = select.value;
+  select.dataset.key = key;
+  select.replaceChildren(...wanted.map(([value, text]) => el('option', { value }, text)));
+  if (wanted.some(([value]) => value === was)) select.value = was;
+}
+
 export const clockTime = (iso) => new Date(iso).toLocaleTimeString([], { hour12: false });
 
 export const plural = (n, noun) => `${n.toLocaleString()} ${noun}${n === 1 ? '' : 's'}`;
@@ -82,8 +92,12 @@ function branch(value, budget, depth) {
   return items;
 }
 
-function leaf(v) {
+// visible escapes characters that would hide text or turn its direction.
+export const visible = (text) => text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g,
+  (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`);
+
+export function leaf(v) {
   if (v === '[redacted]') return el('span', { class: 'redacted' }, 'redacted');
-  if (typeof v === 'string') return el('span', { class: 'text' }, JSON.stringify(v));
+  if (typeof v === 'string') return el('span', { class: 'text' }, visible(JSON.stringify(v)));
   return el('span', { class: v === null ? 'nil' : 'number' }, String(v));
 }

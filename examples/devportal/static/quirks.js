@@ -57,7 +57,7 @@ export function showQuirks({ quirks }) {
 }
 
 function build() {
-  byId('quirk-list').replaceChildren(...groups.map(([title, quirks]) => el('fieldset', {}, el('legend', {}, title), quirks.map(control), title === 'Tokens' ? tokens() : '')), clock());
+  byId('quirk-list').replaceChildren(...groups.map(([title, quirks]) => el('fieldset', {}, el('legend', {}, title), quirks.map(control), title === 'Tokens' ? tokens() : '')), clock(), renaming());
 }
 
 function control([name, title, hint, choices]) {
@@ -92,6 +92,12 @@ const button = (text, path, body) => el('button', { type: 'button', class: 'smal
 
 function tokens() {
   return el('p', { class: 'buttons' }, button('Expire tokens now', '/api/tokens/expire', {}));
+}
+
+// renaming gives the portal a new domain. The page moves with it.
+function renaming() {
+  return el('fieldset', {}, el('legend', {}, 'Domain'), el('p', { class: 'hint' }, 'On loopback a new port. The old address redirects, and this page moves.'),
+    el('p', { class: 'buttons' }, el('button', { type: 'button', class: 'small', id: 'rename', click: (event) => doing(event.currentTarget, () => post('/api/rename')) }, 'Rename the portal')));
 }
 
 function clock() {
