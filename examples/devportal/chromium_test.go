@@ -39,7 +39,8 @@ type tab struct {
 	mu       sync.Mutex
 	next     int
 	waiting  map[int]chan answer
-	problems []string // errors in the page's console
+	problems []string       // errors in the page's console
+	contexts map[int]string // script contexts by ID, with their origins
 }
 
 // answer is a response of the browser to a command, or an event.
@@ -74,7 +75,7 @@ func newTab(t *testing.T) *tab {
 	require.NoError(t, cmd.Start())
 	require.NoError(t, errors.Join(theirIn.Close(), theirOut.Close()))
 
-	b := &tab{t: t, in: ourOut, gone: make(chan struct{}), waiting: map[int]chan answer{}}
+	b := &tab{t: t, in: ourOut, gone: make(chan struct{}), waiting: map[int]chan answer{}, contexts: map[int]string{}}
 	go b.listen(ourIn)
 	t.Cleanup(func() { b.close(cmd, ourOut, ourIn) })
 
@@ -158,7 +159,8 @@ func (b *tab) listen(pipe io.Reader) {
 	}
 }
 
-// complain records an error of a script, the console or the security policy.
+// complain records an error of a script, the console or the security policy. It also notes which
+// frames can run scripts.
 func (b *tab) complain(a answer) {
 	var p struct {
 		Type  string `json:"type"`
@@ -167,9 +169,18 @@ func (b *tab) complain(a answer) {
 			Text  string `json:"text"`
 			URL   string `json:"url"`
 		} `json:"entry"`
+		Context struct {
+			ID     int    `json:"id"`
+			Origin string `json:"origin"`
+		} `json:"context"`
+		Destroyed int `json:"executionContextId"`
 	}
 	_ = json.Unmarshal(a.Params, &p)
 	switch a.Method {
+	case "Runtime.executionContextCreated":
+		b.contexts[p.Context.ID] = p.Context.Origin
+	case "Runtime.executionContextDestroyed":
+		delete(b.contexts, p.Destroyed)
 	case "Runtime.exceptionThrown":
 		b.problems = append(b.problems, string(a.Params))
 	case "Runtime.consoleAPICalled":
@@ -238,6 +249,21 @@ func (b *tab) do(method string, params map[string]any, into any) {
 // value runs a script in the page and returns its value.
 func (b *tab) value(script string) any {
 	b.t.Helper()
+	return b.evaluate(script, 0)
+}
+
+// evaluate runs a script in the page, or in a frame if its context is not 0.
+func (b *tab) evaluate(script string, frame int) any {
+	b.t.Helper()
+	v, err := b.tryScript(script, frame)
+	require.NoError(b.t, err, script)
+	return v
+}
+
+// tryScript is evaluate for a page that may just be going away.
+func (b *tab) tryScript(script string, frame int) (any, error) {
+	ctx, cancel := context.WithTimeout(b.t.Context(), patience)
+	defer cancel()
 	var out struct {
 		Result struct {
 			Value any `json:"value"`
@@ -246,9 +272,38 @@ func (b *tab) value(script string) any {
 			Text string `json:"text"`
 		} `json:"exceptionDetails"`
 	}
-	b.do("Runtime.evaluate", map[string]any{"expression": script, "returnByValue": true, "awaitPromise": true}, &out)
-	require.Nil(b.t, out.Exception, script)
-	return out.Result.Value
+	params := map[string]any{"expression": script, "returnByValue": true, "awaitPromise": true}
+	if frame != 0 {
+		params["contextId"] = frame
+	}
+	result, err := b.send(ctx, "Runtime.evaluate", params)
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(result, &out); err != nil {
+		return nil, err
+	}
+	if out.Exception != nil {
+		return nil, errors.New(out.Exception.Text)
+	}
+	return out.Result.Value, nil
+}
+
+// frame returns the ID of the script context of the frame whose page has an origin.
+func (b *tab) frame(origin string) int {
+	b.t.Helper()
+	found := 0
+	require.Eventually(b.t, func() bool {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		for id, at := range b.contexts {
+			if at == origin {
+				found = max(found, id)
+			}
+		}
+		return found > 0
+	}, patience, 20*time.Millisecond, "no frame of %s", origin)
+	return found
 }
 
 // open loads an address and waits for the first snapshot of the portal.
@@ -262,18 +317,27 @@ func (b *tab) open(url string) {
 // have its elements yet.
 func (b *tab) until(script string) {
 	b.t.Helper()
+	b.untilIn(0, script)
+}
+
+// untilIn waits until a script returns true in a frame, or in the page for 0.
+func (b *tab) untilIn(frame int, script string) {
+	b.t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	deadline := time.After(patience)
 	for {
-		last := b.value("(() => { try { return " + script + " } catch (e) { return String(e) } })()")
+		last, err := b.tryScript("(() => { try { return "+script+" } catch (e) { return String(e) } })()", frame)
 		if last == true {
 			return
+		}
+		if err != nil {
+			last = err // the page went away, or the browser did
 		}
 		select {
 		case <-tick.C:
 		case <-deadline:
-			require.FailNow(b.t, "not true in time", "%s\nis %v; the page says:\n%v", script, last, b.value(`document.body.innerText`))
+			require.FailNow(b.t, "not true in time", "%s\nis %v; the page says:\n%v", script, last, b.evaluate(`document.body.innerText`, frame))
 		}
 	}
 }
@@ -303,6 +367,8 @@ func (b *tab) press(key string) {
 		k["windowsVirtualKeyCode"] = 9
 	case "Enter":
 		k["windowsVirtualKeyCode"], k["text"] = 13, "\r"
+	case "ArrowRight":
+		k["windowsVirtualKeyCode"] = 39
 	case "Space":
 		k["windowsVirtualKeyCode"], k["text"], k["key"] = 32, " ", " "
 	default:

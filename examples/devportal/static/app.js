@@ -66,6 +66,7 @@ function span(seconds) {
 // showPortals lists the portals of the process. Each has a page of its own, under the same host name.
 function showPortals(portals) {
   byId('portals').hidden = portals.length < 2;
+  byId('domain').closest('.fact').hidden = portals.length > 1;
   const at = (port) => Object.assign(new URL(location.href), { port, pathname: '/', search: '', hash: '' }).href;
   keyed(byId('portals'), portals, (p) => p.member_id, () => el('a'), (node, p) => {
     node.href = at(p.port);

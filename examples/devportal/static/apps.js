@@ -45,7 +45,7 @@ export function showApps(state) {
 }
 
 function makeApp(app) {
-  const parts = { head: el('p', { class: 'card-head' }), facts: el('div'), bound: el('div', { class: 'bound' }), buttons: el('p', { class: 'buttons' }), secret: el('div', { class: 'reveal', hidden: true }) };
+  const parts = { head: el('p', { class: 'card-head' }), facts: el('div'), bound: el('div', { class: 'bound' }), buttons: el('div', { class: 'buttons' }), secret: el('div', { class: 'reveal', hidden: true }) };
   const node = el('li', { class: 'card', 'data-app': app.id }, parts.head, parts.facts, parts.bound, parts.buttons, parts.secret);
   node.parts = parts;
   return node;
@@ -74,8 +74,10 @@ function updateApp(node, app) {
   const set = [app.state, app.page, app.active, app.payment_expired].join();
   if (buttons.dataset.set === set) return;
   const had = buttons.contains(document.activeElement);
+  const more = buttons.querySelector('details')?.open;
   buttons.dataset.set = set;
   buttons.replaceChildren(...appButtons(app, secret));
+  if (more && buttons.querySelector('details')) buttons.querySelector('details').open = true;
   if (had) buttons.querySelector('button')?.focus();
 }
 
@@ -119,31 +121,32 @@ function appButtons(app, secret) {
   }
   list.push(
     button('Settings', () => settings(path, secret)),
-    button(app.active ? 'Switch off' : 'Switch on', async () => {
-      await post(`${path}/status`, { active: !app.active });
-      say(app.active ? 'Switched off: calls are refused, events are dropped.' : 'Switched on.');
-    }),
-    button(app.payment_expired ? 'Renew' : 'Let subscription lapse', async () => {
-      await post(`${path}/status`, { payment_expired: !app.payment_expired });
-      say(app.payment_expired ? 'The subscription was renewed.' : 'The subscription ran out: REST works, events are dropped.');
-    }),
-    button('Update', async () => {
-      await post(`${path}/update`);
-      say('Updated: ONAPPUPDATE was raised.');
-    }),
-    button('Revoke tokens', async () => {
-      await post(`${path}/revoke`);
-      say('Revoked: calls get invalid_token, refreshes invalid_grant.');
-    }),
-    button('Rotate application_token', async () => {
-      await post(`${path}/rotate`);
-      say('Rotated: Settings shows the new application_token.');
-    }),
-    button('Uninstall', async () => {
-      await post(`${path}/uninstall`, { clean: clean.checked });
-      say('Uninstalled: ONAPPUNINSTALL was sent, its tokens, handlers and queue are gone.');
-    }),
-    el('label', { class: 'check' }, clean, 'and wipe its data'));
+    el('details', { class: 'more full' }, el('summary', {}, 'More'), el('p', { class: 'buttons' },
+      button(app.active ? 'Switch off' : 'Switch on', async () => {
+        await post(`${path}/status`, { active: !app.active });
+        say(app.active ? 'Switched off: calls are refused, events are dropped.' : 'Switched on.');
+      }),
+      button(app.payment_expired ? 'Renew' : 'Let subscription lapse', async () => {
+        await post(`${path}/status`, { payment_expired: !app.payment_expired });
+        say(app.payment_expired ? 'The subscription was renewed.' : 'The subscription ran out: REST works, events are dropped.');
+      }),
+      button('Update', async () => {
+        await post(`${path}/update`);
+        say('Updated: ONAPPUPDATE was raised.');
+      }),
+      button('Revoke tokens', async () => {
+        await post(`${path}/revoke`);
+        say('Revoked: calls get invalid_token, refreshes invalid_grant.');
+      }),
+      button('Rotate application_token', async () => {
+        await post(`${path}/rotate`);
+        say('Rotated: Settings shows the new application_token.');
+      }),
+      button('Uninstall', async () => {
+        await post(`${path}/uninstall`, { clean: clean.checked });
+        say('Uninstalled: ONAPPUNINSTALL was sent, its tokens, handlers and queue are gone.');
+      }),
+      el('label', { class: 'check' }, clean, 'and wipe its data'))));
   return list;
 }
 
