@@ -69,6 +69,7 @@ func newDeliveryClient(cfg config) *http.Client {
 	}
 	c.Transport = &http.Transport{
 		DialContext:           (&net.Dialer{Timeout: cfg.deliveryTimeout}).DialContext,
+		MaxIdleConns:          100,
 		MaxIdleConnsPerHost:   deliveryWorkers,
 		IdleConnTimeout:       30 * time.Second,
 		ResponseHeaderTimeout: cfg.deliveryTimeout,
@@ -277,8 +278,9 @@ func (p *Portal) Wait(ctx context.Context) error {
 	}
 }
 
-// Resend queues an earlier delivery again, with the same body. [Attempt.ResendOf] of the new attempt
-// is the ID of the earlier one. No real portal offers this. It returns [ErrConfig] for an attempt without a valid URL, and [ErrClosed].
+// Resend queues an earlier delivery again, with the same body. [Attempt.ResendOf] of the new
+// attempt is the ID of the earlier one. No real portal offers this. It returns [ErrConfig] for an
+// attempt without a valid URL, and [ErrClosed].
 func (p *Portal) Resend(a Attempt) error {
 	if err := checkURL(a.URL, false); err != nil {
 		return err

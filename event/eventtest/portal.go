@@ -225,8 +225,8 @@ func (p *Portal) Format(f fmt.State, _ rune) {
 
 // Changed returns a channel that is closed when the portal closes, and at the next change of
 // anything that it shows: records, waiting deliveries, the offline queue, handlers, applications,
-// users, webhooks, objects, faults, tokens, quirks and the clock. Get the channel before reading, so
-// that you miss no change.
+// users, webhooks, objects, faults, tokens, quirks and the clock. Get the channel before reading,
+// so that you miss no change.
 func (p *Portal) Changed() <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -53,8 +53,9 @@ type Call struct {
 	UserID    int64
 	Batch     bool // an item of a batch
 	Time      time.Time
-	// Answer is the result or the error as JSON, which may hold tokens. It is kept on request only, see
-	// [WithAnswers], and is empty if it is longer than 64 KiB or if a [Fault] broke or replaced it.
+	// Answer is the result or the error as JSON, which may hold tokens. It is kept on request only,
+	// see [WithAnswers], and is empty if it is longer than 64 KiB or if a [Fault] broke or replaced
+	// it.
 	Answer     event.Secret
 	AnswerSize int // bytes of the whole answer
 }

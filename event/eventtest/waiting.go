@@ -7,8 +7,8 @@ import (
 // defaultMaxWaiting is the default of [WithMaxWaiting].
 const defaultMaxWaiting = 256 << 20
 
-// WithMaxWaiting limits the size of the deliveries that wait for their handlers or are under way, in
-// bytes. Without a limit, a handler that hangs and keeps changing objects would fill the memory.
+// WithMaxWaiting limits the size of the deliveries that wait for their handlers or are under way,
+// in bytes. Without a limit, a handler that hangs and keeps changing objects would fill the memory.
 // Deliveries beyond it are not sent: [Portal.Deliveries] shows them as failed. The default is 256
 // MiB.
 func WithMaxWaiting(bytes int) Option {

@@ -89,8 +89,8 @@ func (pg *page) apps() []appView {
 			opened = a.HandlerURL()
 		}
 		views = append(views, appView{
-			ID: a.ClientID(), Handler: handlers[a.ClientID()], Page: opened, Scope: append([]string{}, a.Scope()...), State: state, Active: a.Active(),
-			PaymentExpired: a.PaymentExpired(), Bindings: bindings[:min(len(bindings), maxBound)], Bound: len(bindings), Bots: botsOf(a),
+			ID: a.ClientID(), Handler: handlers[a.ClientID()], Page: opened, Scope: append([]string{}, a.Scope()...), State: state,
+			Active: a.Active(), PaymentExpired: a.PaymentExpired(), Bindings: bindings[:min(len(bindings), maxBound)], Bound: len(bindings), Bots: botsOf(a),
 		})
 	}
 	return views
@@ -153,8 +153,8 @@ func (pg *page) addApp(ctx context.Context, _ string, in appForm) (any, error) {
 	}
 	pg.mu.Lock() // so that the list does not show it without its event URL
 	a, err := pg.portal.AddApp(eventtest.App{
-		ClientID: in.ClientID, ClientSecret: event.Secret(in.ClientSecret), Scope: program.Split(in.Scope), HandlerURL: cmp.Or(in.Page, in.Handler),
-		UI: in.Page != "",
+		ClientID: in.ClientID, ClientSecret: event.Secret(in.ClientSecret), Scope: program.Split(in.Scope),
+		HandlerURL: cmp.Or(in.Page, in.Handler), UI: in.Page != "",
 	})
 	if err == nil {
 		pg.handlers[a.ClientID()] = in.Handler

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -43,8 +42,8 @@ document.getElementById('finish').addEventListener('click', () => BX24.installFi
 	return server, installs
 }
 
-// TestBrowserFrame installs an application with pages: its page opens in the frame, calls REST, cannot
-// touch devportal, and finishes the installation.
+// TestBrowserFrame installs an application with pages: its page opens in the frame, calls REST,
+// cannot touch devportal, and finishes the installation.
 func TestBrowserFrame(t *testing.T) {
 	t.Parallel()
 	p := start(t, nil)
@@ -94,7 +93,7 @@ func TestBrowserFeatures(t *testing.T) {
 	p.post("/api/webhooks", `{"url":"`+sink.URL+`","events":"ONX"}`)
 	p.post("/api/raise", `{"event":"ONX","times":3}`)
 	p.post("/api/wait", "")
-	hook := p.incoming(1, "crm")
+	hook := p.incoming(1)
 	p.rest(hook, "crm.deal.add", "fields[TITLE]=Rocket&fields[COMMENTS]=\u202egnp.exe")
 	b := newTab(t)
 	b.look(1280, 900, "light")
@@ -166,6 +165,6 @@ func TestBrowserFeatures(t *testing.T) {
 	require.Equal(t, true, b.value(`document.documentElement.scrollWidth <= innerWidth`), "on a phone neither")
 	for _, complaint := range b.complaints() {
 		// The browser reports the stream of the old address, which the rename ends.
-		require.True(t, strings.Contains(complaint, "/api/stream"), complaint)
+		require.Contains(t, complaint, "/api/stream")
 	}
 }

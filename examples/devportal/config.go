@@ -100,7 +100,7 @@ func (c *config) complete() error {
 		return program.Usage("there are not enough ports after that of -listen for %d portals; choose a lower one", c.portals)
 	}
 	for n := 1; n < c.portals; n++ {
-		c.others = append(c.others, portAfter(host, port, uint64(n)+1)) //nolint:gosec // it is from 1 to 15
+		c.others = append(c.others, portAfter(host, port, uint64(n)+1))
 	}
 	switch {
 	case !regexp.MustCompile(`^[0-9a-f]{32}$`).MatchString(c.memberID):

@@ -54,9 +54,9 @@ func (p *process) rest(hook, method, form string) (int, string) {
 }
 
 // incoming adds an incoming webhook and returns its URL.
-func (p *process) incoming(user int, scope string) string {
+func (p *process) incoming(user int) string {
 	p.t.Helper()
-	hook, ok := p.post("/api/webhooks/incoming", fmt.Sprintf(`{"user":%d,"scope":%q}`, user, scope))["url"].(string)
+	hook, ok := p.post("/api/webhooks/incoming", fmt.Sprintf(`{"user":%d,"scope":"crm"}`, user))["url"].(string)
 	require.True(p.t, ok)
 	return hook
 }
@@ -66,7 +66,7 @@ func TestObjectsAreShown(t *testing.T) {
 	t.Parallel()
 	p := start(t, nil)
 	require.Empty(t, p.state("").Objects.Shown)
-	hook := p.incoming(2, "crm")
+	hook := p.incoming(2)
 	p.post("/api/objects", `{"kind":"deal","action":"add","times":60}`)
 	p.post("/api/objects", `{"kind":"item","action":"add"}`)
 	objects := p.state("?kind=deal").Objects
@@ -104,15 +104,15 @@ func TestObjectsAreShown(t *testing.T) {
 	require.Equal(t, "crm.deal", p.state("?kind=nothing").Objects.Kind, "an unknown kind shows another")
 }
 
-// TestCallsAreShown reads parameters and answers of calls, also of items of a batch and of the OAuth
-// server, without secrets and, on request, with them.
+// TestCallsAreShown reads parameters and answers of calls, also of items of a batch and of the
+// OAuth server, without secrets and, on request, with them.
 func TestCallsAreShown(t *testing.T) {
 	t.Parallel()
 	p := start(t, nil)
 	a := newApplication(t, p)
 	p.post("/api/apps", a.form())
 	p.await("", func(s snapshot) bool { return len(s.Apps[0].Bindings) == 4 })
-	hook := p.incoming(1, "crm")
+	hook := p.incoming(1)
 	p.rest(hook, "crm.deal.add", "fields[TITLE]=Rocket")
 	find := func(method string) callDetail {
 		t.Helper()
@@ -194,7 +194,7 @@ func TestBotTokensStayHidden(t *testing.T) {
 func TestIncomingWebhooksAndUsers(t *testing.T) {
 	t.Parallel()
 	p := start(t, nil)
-	hook := p.incoming(2, "crm")
+	hook := p.incoming(2)
 	status, text := p.rest(hook, "crm.deal.add", "fields[TITLE]=x")
 	require.Equal(t, http.StatusOK, status, text)
 	added := p.post("/api/users", `{"name":"Vic","last_name":"Tor","admin":true}`)
@@ -218,7 +218,7 @@ func TestIncomingWebhooksAndUsers(t *testing.T) {
 func TestFaults(t *testing.T) {
 	t.Parallel()
 	p := start(t, nil)
-	hook := p.incoming(1, "crm")
+	hook := p.incoming(1)
 	plan := func(body string) { t.Helper(); p.post("/api/faults", body) }
 	plan(`{"method":"CRM.deal.get","fault":"error","status":429,"code":"OPERATION_TIME_LIMIT"}`)
 	require.Equal(t, []faultView{{Method: "crm.deal.get", Once: 1}}, p.state("").Faults)
@@ -339,7 +339,7 @@ func TestRoom(t *testing.T) {
 func TestWait(t *testing.T) {
 	t.Parallel()
 	p := start(t, nil)
-	hook := p.incoming(1, "crm")
+	hook := p.incoming(1)
 	require.Contains(t, p.refuse("/api/wait", `{"method":"crm.deal.get","timeout":"20ms"}`, http.StatusGatewayTimeout), "not called")
 	done := make(chan int, 1)
 	go func() {
@@ -407,29 +407,27 @@ func TestStreamsAreBounded(t *testing.T) {
 	p := start(t, nil)
 	client := &http.Client{}
 	defer client.CloseIdleConnections()
-	open := func() *http.Response {
+	open := func() (int, io.Closer) {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.page+"/api/stream", http.NoBody)
 		require.NoError(t, err)
-		resp, err := client.Do(r)
+		resp, err := client.Do(r) //nolint:bodyclose // the caller closes it
 		require.NoError(t, err)
-		return resp
+		return resp.StatusCode, resp.Body
 	}
-	var streams []*http.Response
+	streams := []io.Closer{}
 	for range maxStreams {
-		s := open()
-		require.Equal(t, http.StatusOK, s.StatusCode)
-		streams = append(streams, s)
+		status, body := open()
+		require.Equal(t, http.StatusOK, status)
+		streams = append(streams, body)
 	}
-	refused := open()
-	require.Equal(t, http.StatusServiceUnavailable, refused.StatusCode)
-	require.NoError(t, refused.Body.Close())
-	for _, s := range streams {
-		require.NoError(t, s.Body.Close())
+	status, body := open()
+	require.Equal(t, http.StatusServiceUnavailable, status)
+	for _, s := range append(streams, body) {
+		require.NoError(t, s.Close())
 	}
 	require.Eventually(t, func() bool {
-		again := open()
-		defer again.Body.Close() //nolint:errcheck // only the status matters
-		return again.StatusCode == http.StatusOK
+		status, body := open()
+		return body.Close() == nil && status == http.StatusOK
 	}, patience, pollEvery)
 }
 
@@ -506,6 +504,14 @@ func TestFrame(t *testing.T) {
 		status, _, _ := p.request(http.MethodGet, "/frame?app="+id, "")
 		require.Equal(t, http.StatusBadRequest, status)
 	}
+	for n, host := range []string{"a;script-src", "[::1]:9", "пример.рф"} {
+		id := "odd" + strconv.Itoa(n)
+		p.post("/api/apps", `{"client_id":"`+id+`","page":"http://`+host+`/","in_browser":true}`)
+		require.Contains(t, p.refuse("/api/apps/"+id+"/frame", "", 400), "security policy")
+		status, headers, _ := p.request(http.MethodGet, "/frame?app="+id, "")
+		require.Equal(t, http.StatusBadRequest, status)
+		require.NotContains(t, headers.Get("Content-Security-Policy"), host)
+	}
 	p.post("/api/apps", `{"client_id":"plain"}`)
 	p.refuse("/api/apps/plain/frame", "", 400)
 	p.refuse("/api/apps/plain/open", "", 400)
@@ -515,8 +521,8 @@ func TestFrame(t *testing.T) {
 	p.refuse("/api/apps", `{"page":"http://127.0.0.1:1/","handler":"nowhere"}`, 400)
 }
 
-// TestIndex checks that the API lists itself, that API.md has each route with its fields, and that an
-// unknown field is answered with the known ones.
+// TestIndex checks that the API lists itself, that API.md has each route with its fields, and that
+// an unknown field is answered with the known ones.
 func TestIndex(t *testing.T) {
 	t.Parallel()
 	p := start(t, nil)

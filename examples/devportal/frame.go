@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -75,8 +76,9 @@ func (pg *page) grant(_ context.Context, id string, in struct {
 		return nil, err
 	}
 	return map[string]any{
-		"access_token": string(g.AccessToken), "refresh_token": string(g.RefreshToken), "expires_in": int64(g.Expires.Sub(pg.portal.Now()).Seconds()),
-		"domain": g.Domain, "member_id": g.MemberID, "client_endpoint": g.ClientEndpoint, "server_endpoint": g.ServerEndpoint,
+		"access_token": string(g.AccessToken), "refresh_token": string(g.RefreshToken),
+		"expires_in": int64(g.Expires.Sub(pg.portal.Now()).Seconds()),
+		"domain":     g.Domain, "member_id": g.MemberID, "client_endpoint": g.ClientEndpoint, "server_endpoint": g.ServerEndpoint,
 		"application_token": string(g.ApplicationToken), "user_id": g.UserID, "scope": scopeText(g.Scope), "status": g.Status,
 	}, nil
 }
@@ -94,8 +96,14 @@ func (pg *page) frameOrigin(a *eventtest.Application) (string, error) {
 	if allowedHost(u.Host, pg.cfg.hosts) && slices.Contains(pg.all.ports(), u.Port()) {
 		return "", badRequest("the address of the page is one of devportal itself; give the address of your program")
 	}
+	if !policyHost.MatchString(u.Host) { // the origin becomes a part of the security policy
+		return "", badRequest("the host of the page must be a name or an IPv4 address, which a browser can put into a security policy")
+	}
 	return u.Scheme + "://" + u.Host, nil
 }
+
+// policyHost matches the hosts that a Content-Security-Policy can name.
+var policyHost = regexp.MustCompile(`^[A-Za-z0-9.-]+(:[0-9]+)?$`)
 
 // serveFrame serves the document that frames an application's page. The page gets a sandbox and an
 // origin of its own, so it cannot touch the document or devportal around it.

@@ -17,8 +17,9 @@ const maxWaiting = 64 << 20
 
 // group is the portals of this process. They share one OAuth server, as those of the cloud do.
 type group struct {
-	cfg   config
-	pages []*page // set before anything is served
+	cfg     config
+	pages   []*page       // set before anything is served
+	streams chan struct{} // holds one element for each open stream
 }
 
 // portalLink is a portal to switch to.
@@ -31,6 +32,7 @@ type portalLink struct {
 // startGroup starts the portals. The caller must close them.
 func startGroup(cfg config) (*group, error) {
 	g := &group{cfg: cfg}
+	g.streams = make(chan struct{}, min(maxStreams, g.connections()/2))
 	starting := make([]*startingPage, cfg.portals)
 	for n, memberID := range cfg.memberIDs() {
 		starting[n] = new(startingPage)
@@ -66,8 +68,12 @@ func (g *group) limit(s *http.Server, l net.Listener) net.Listener {
 	s.IdleTimeout = 15 * time.Second
 	s.MaxHeaderBytes = 64 << 10
 	s.ErrorLog = slog.NewLogLogger(g.cfg.logger.Handler(), slog.LevelWarn)
-	return program.LimitConnections(s, l, max(2*maxStreams, program.Connections()/(2*g.cfg.portals+2)))
+	return program.LimitConnections(s, l, g.connections())
 }
+
+// connections returns how many connections one server may hold. Half of them are for the addresses
+// that portals had before they were renamed.
+func (g *group) connections() int { return max(4, program.Connections()/(2*g.cfg.portals+2)) }
 
 func (g *group) close() error {
 	var errs []error

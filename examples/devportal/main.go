@@ -7,11 +7,15 @@
 //
 // It prints one JSON object per line: the addresses to use, the application of -client-id when it
 // is installed, and each delivery, but no tokens. Start the handler under test with the settings in
-// the first line, because the portal uses plain http and has an OAuth server of its own. A script
-// can do everything that the page does, by POST with a JSON body to the paths below /api/ (see
-// routes in page.go):
+// the first line, because the portal uses plain http and has an OAuth server of its own. A program
+// can do everything that the page does, by the paths below /api/. API.md lists them, and so does a
+// GET of /api/:
 //
 //	curl -H 'Content-Type: application/json' -d '{"kind":"deal","action":"add","times":3}' http://127.0.0.1:8024/api/objects
+//
+// For tests in any language, -script reads the same commands from a file or from stdin, prints an
+// answer for each, and ends with the script. With -portals, several portals run with one OAuth
+// server; each has its own address and page.
 //
 // Everything is kept in memory. The member ID of the portal and the application tokens stay the
 // same after a restart, so a handler that stored an installation continues to work when the
@@ -29,7 +33,7 @@ import (
 )
 
 const about = `devportal is a Bitrix24 portal on a laptop: REST, OAuth, delivery of events, the offline queue,
-and a web page to install applications, cause events and watch them arrive.`
+and a web page to install applications, cause events and watch them arrive. API.md has its API and -script.`
 
 func main() { program.Main(run) }
 

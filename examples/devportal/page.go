@@ -16,11 +16,10 @@ var static embed.FS
 // page serves the web page of one portal and its API. It holds the portal and what the page
 // remembers.
 type page struct {
-	portal  *eventtest.Portal
-	cfg     config
-	all     *group
-	streams chan struct{} // holds one element for each open stream
-	shared  sharedState
+	portal *eventtest.Portal
+	cfg    config
+	all    *group
+	shared sharedState
 
 	quirksTurn sync.Mutex // held while a command changes quirks; taken before mu
 
@@ -49,8 +48,7 @@ type userView struct {
 func newPage(p *eventtest.Portal, cfg config, all *group) *page {
 	uma := p.AddUser(eventtest.User{Name: "Uma", LastName: "Ser", Email: "uma@example.com"})
 	return &page{
-		portal: p, cfg: cfg, all: all, streams: make(chan struct{}, maxStreams),
-		added: map[eventtest.Kind][]int64{}, handlers: map[string]string{},
+		portal: p, cfg: cfg, all: all, added: map[eventtest.Kind][]int64{}, handlers: map[string]string{},
 		users: []userView{{ID: eventtest.AdminID, Name: "Ada Min", Admin: true}, {ID: uma, Name: "Uma Ser"}},
 	}
 }

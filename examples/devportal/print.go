@@ -9,8 +9,8 @@ import (
 	"github.com/b24events/b24events/examples/internal/program"
 )
 
-// readyLine is one of the first lines on stdout, one for each portal: the addresses to use, and the settings for a handler under
-// test.
+// readyLine is one of the first lines on stdout, one for each portal: the addresses to use, and the
+// settings for a handler under test.
 type readyLine struct {
 	Type           string            `json:"type"`
 	Page           string            `json:"page"`

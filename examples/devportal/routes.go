@@ -162,7 +162,7 @@ func fieldsOf(body reflect.Type) []field {
 
 // kindName returns the name of a type in JSON.
 func kindName(t reflect.Type) string {
-	switch t.Kind() { //nolint:exhaustive // no other kinds are used
+	switch t.Kind() {
 	case reflect.Pointer:
 		return kindName(t.Elem())
 	case reflect.Bool:

@@ -49,9 +49,9 @@ func openScript(name string, stdin io.Reader) (io.Reader, error) {
 	return f, err
 }
 
-// runScript runs the commands of a script, one after the other, and prints their answers. It ends at
-// the first command that fails, when ctx ends, or at the end of the script. Empty lines and those
-// that begin with # are comments.
+// runScript runs the commands of a script, one after the other, and prints their answers. It ends
+// at the first command that fails, when ctx ends, or at the end of the script. Empty lines and
+// those that begin with # are comments.
 func (g *group) runScript(ctx context.Context, script io.Reader, out *printer) error {
 	if c, ok := script.(io.Closer); ok {
 		defer func() { _ = c.Close() }() // only read from

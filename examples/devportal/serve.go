@@ -21,8 +21,8 @@ const drainLimit = 5 * time.Second
 
 var errUndelivered = errors.New("stopped before all deliveries were sent; the portal drops the rest")
 
-// serve runs the portals with their pages until serving ends, or until the script has ended. Then it
-// delivers what is queued, until draining ends.
+// serve runs the portals with their pages until serving ends, or until the script has ended. Then
+// it delivers what is queued, until draining ends.
 func serve(serving, draining context.Context, cfg config, env program.Env) error {
 	script, err := openScript(cfg.script, env.Stdin)
 	if err != nil {

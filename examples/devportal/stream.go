@@ -20,7 +20,7 @@ const (
 )
 
 const (
-	maxStreams  = 16 // open at the same time
+	maxStreams  = 16 // open at the same time, of all portals
 	maxPictures = 32 // that are kept for streams with different filters
 )
 
@@ -87,8 +87,8 @@ func (pg *page) serveState(w http.ResponseWriter, r *http.Request) {
 // serveStream sends a snapshot as a server-sent event after each change.
 func (pg *page) serveStream(w http.ResponseWriter, r *http.Request) {
 	select {
-	case pg.streams <- struct{}{}:
-		defer func() { <-pg.streams }()
+	case pg.all.streams <- struct{}{}:
+		defer func() { <-pg.all.streams }()
 	default:
 		writeProblem(w, http.StatusServiceUnavailable, "too many streams are open; close tabs with this page, or read /api/state")
 		return

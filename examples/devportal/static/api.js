@@ -1,5 +1,5 @@
 // The API of the program: commands by POST, snapshots of the portal by server-sent events.
-import { byId } from './dom.js';
+import { byId, visible } from './dom.js';
 
 export async function get(path) {
   return answer(await fetch(path, { headers: { Accept: 'application/json' } }));
@@ -43,7 +43,7 @@ let fade = null;
 // say shows the result of an action, also for screen readers.
 export function say(text, bad = false) {
   const toast = byId('said');
-  toast.textContent = text;
+  toast.textContent = visible(text);
   toast.dataset.state = bad ? 'bad' : 'good';
   toast.classList.add('shown');
   clearTimeout(fade);

@@ -1,5 +1,5 @@
 // The list of deliveries: event, handler, response and content.
-import { byId, el, keyed, show, plural, clockTime, tree, visible } from './dom.js';
+import { byId, el, keyed, show, plural, clockTime, tree } from './dom.js';
 import { get, post, say, sentence, doing, copy } from './api.js';
 
 const lost = 'Bitrix24 makes one attempt and will not try again.';
@@ -165,7 +165,7 @@ function facts(d) {
     ['Decodes to', is.payload_error ? el('span', { class: 'bad' }, is.payload_error) : el('code', {}, is.type ?? 'nothing known: the catalogue lacks it')],
     ['Answer', d.status ? `${d.status} after ${d.latency_ms} ms` : reason(d)],
   ];
-  if (d.answer) list.push(['', el('pre', { class: 'answer', tabindex: '0' }, visible(d.answer))]);
+  if (d.answer) list.push(['', el('pre', { class: 'answer', tabindex: '0' }, d.answer)]);
   return list;
 }
 
@@ -174,7 +174,7 @@ async function toggleRaw(d, raw, reveal) {
     const { body, bytes } = await post(`/api/deliveries/${d.id}/raw`);
     const cut = body.length < bytes && bytes > 1 << 20;
     raw.replaceChildren(
-      el('pre', { tabindex: '0', class: 'wrap' }, visible(body.replaceAll('&', '\n&'))),
+      el('pre', { tabindex: '0', class: 'wrap' }, body.replaceAll('&', '\n&')),
       cut ? el('p', { class: 'hint' }, 'The rest is too long to show.') : '',
       el('p', { class: 'buttons' }, el('button', { type: 'button', class: 'small', click: () => copy(body, 'Body') }, 'Copy')));
   } else {

@@ -9,7 +9,7 @@ export function el(tag, attributes = {}, ...children) {
     else if (value === true) node.setAttribute(name, '');
     else node.setAttribute(name, value);
   }
-  node.append(...children.flat().filter((c) => c !== null && c !== undefined && c !== false));
+  node.append(...children.flat().filter((c) => c !== null && c !== undefined && c !== false).map((c) => (typeof c === 'string' ? visible(c) : c)));
   return node;
 }
 
@@ -92,12 +92,12 @@ function branch(value, budget, depth) {
   return items;
 }
 
-// visible escapes characters that would hide text or turn its direction.
-export const visible = (text) => text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g,
+// visible escapes control characters, and those that turn the direction of text.
+export const visible = (text) => text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g,
   (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`);
 
 export function leaf(v) {
   if (v === '[redacted]') return el('span', { class: 'redacted' }, 'redacted');
-  if (typeof v === 'string') return el('span', { class: 'text' }, visible(JSON.stringify(v)));
+  if (typeof v === 'string') return el('span', { class: 'text' }, JSON.stringify(v));
   return el('span', { class: v === null ? 'nil' : 'number' }, String(v));
 }

@@ -1,5 +1,5 @@
 // The objects of the portal with their fields, so that one sees what an application wrote.
-import { byId, el, keyed, show, leaf, tree, visible } from './dom.js';
+import { byId, el, keyed, show, leaf, tree } from './dom.js';
 import { get } from './api.js';
 
 let choose = () => {};
@@ -39,7 +39,7 @@ function makeRow(o) {
 function updateRow(node, o) {
   node.summary.replaceChildren(
     el('span', { class: 'id' }, String(o.id)),
-    el('span', { class: 'what' }, el('b', {}, visible(o.title) || '(no title)'), el('span', { class: 'address' }, o.by && o.by !== '0' ? `changed by user ${o.by}` : 'changed by nobody')),
+    el('span', { class: 'what' }, el('b', {}, o.title || '(no title)'), el('span', { class: 'address' }, o.by && o.by !== '0' ? `changed by user ${o.by}` : 'changed by nobody')),
     el('time', {}, o.changed.replace('T', ' ').replace(/[+-]\d\d:\d\d$/, '')));
   if (!node.body.hidden) load(node);
 }
@@ -52,7 +52,7 @@ async function load(node) {
     node.fields = fields;
     node.body.replaceChildren(el('dl', { class: 'facts-list fields-list' }, order.flatMap((name) => {
       const fresh = before !== null && JSON.stringify(before[name]) !== JSON.stringify(fields[name]);
-      return [el('dt', { class: fresh ? 'fresh' : null }, visible(name)), el('dd', { class: fresh ? 'fresh' : null }, value(fields[name]), fresh ? el('span', { class: 'badge violet' }, 'changed') : '')];
+      return [el('dt', { class: fresh ? 'fresh' : null }, name), el('dd', { class: fresh ? 'fresh' : null }, value(fields[name]), fresh ? el('span', { class: 'badge violet' }, 'changed') : '')];
     })));
   } catch (error) {
     node.body.replaceChildren(el('p', { class: 'problem' }, error.message));
