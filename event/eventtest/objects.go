@@ -222,7 +222,6 @@ func (p *Portal) addObject(ev *pendingEvents, kind Kind, fields phpform.Value, u
 		p.objects[kind] = map[int64]*object{}
 	}
 	p.objects[kind][o.id] = o
-	p.signalChangeLocked()
 	p.raiseChange(ev, kind, "ADD", o, user)
 	return o
 }
