@@ -34,9 +34,11 @@ type Source string
 const (
 	SourceOnline  Source = "online"
 	SourceOffline Source = "offline"
+	SourcePolled  Source = "polled"
 )
 
-// Delivery is one event as it arrived, over HTTP or from the offline queue. It is not generic, so
+// Delivery is one event as it arrived: over HTTP, from the offline queue, or polled from the log of a
+// bot or a user. It is not generic, so
 // that middleware, queues and logs share one type; [On] and [Descriptor.Decode] return the typed
 // payload.
 //
@@ -53,8 +55,9 @@ type Delivery struct { //nolint:recvcheck // what prints takes the value, so tha
 	Source    Source
 	Proof     Proof // how the origin of the delivery was established; zero until it is verified
 
+	ID int64 // of the row in the portal's offline queue, or of a polled event; 0 for online deliveries
+
 	// For records of the offline queue only.
-	ID        int64  // of the row in the portal's queue
 	MessageID string // MESSAGE_ID, opaque
 	ProcessID string // the reservation that holds the row
 
@@ -69,6 +72,7 @@ type parsedBody struct {
 	length    int32  // bytes of the body that was parsed
 	extraOnly bool   // packed holds only what Extra returns
 	isRecord  bool   // it is a record of the offline queue
+	isPolled  bool   // it was polled
 }
 
 // keepBody keeps the decoded body, which had n bytes.

@@ -24,9 +24,12 @@ func (d *Delivery) Extra() Data {
 		return d.data(root)
 	}
 	var entries []phpform.Entry
-	if d.body.isRecord {
+	switch {
+	case d.body.isRecord:
 		entries = extraOfRecord(root)
-	} else {
+	case d.body.isPolled:
+		entries = extraOfPolled(root)
+	default:
 		entries = extraOfEvent(root)
 	}
 	if len(entries) == 0 {
@@ -80,6 +83,13 @@ func extraOfRecord(root phpform.Value) []phpform.Entry {
 	return extraEntries(root, rowNames[:], row[:], func(field int, v phpform.Value) bool {
 		return d.setRow(field, v) && (field != rowAdditional || values.IsEmpty(v) || onlyUser(v))
 	})
+}
+
+func extraOfPolled(root phpform.Value) []phpform.Entry {
+	var fields [polledFields]pick
+	pickFields(root, polledNames[:], fields[:])
+	var d Delivery
+	return extraEntries(root, polledNames[:], fields[:], d.setPolled)
 }
 
 // onlyUser reports whether EVENT_ADDITIONAL holds nothing but the user.

@@ -159,6 +159,7 @@ func (p *Portal) dropBotLocked(b *bot) {
 	p.dropTokensLocked(func(_ *Application, user int64) bool { return user == b.id })
 	p.chat.forget(b.id)
 	maps.DeleteFunc(p.chat.commands, func(_ int64, cmd *botCommand) bool { return cmd.bot == b })
+	p.dropEventsLocked(func(e *loggedEvent) bool { return e.bot == b.id })
 	for id, o := range p.objects[ChatMessage] {
 		if m := messageOf(o); m.author == b.id || m.to == b.id {
 			delete(p.objects[ChatMessage], id)

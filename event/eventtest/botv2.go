@@ -71,10 +71,12 @@ func (p *Portal) unsubscribeGoneLocked() {
 	p.handlers.bound = slices.DeleteFunc(p.handlers.bound, func(b *binding) bool { return b.bot != nil && b.bot.deleted })
 }
 
-// raiseV2 raises an event of a bot of imbot.v2, with fresh tokens of the bot.
+// raiseV2 raises an event of a bot of imbot.v2: a delivery with fresh tokens of the bot, or, in fetch
+// mode, an event to be polled.
 func (p *Portal) raiseV2(ev *pendingEvents, action string, b *bot, by int64, data ...phpform.Entry) {
 	if b.Webhook == "" {
-		return // a bot in fetch mode polls, which is not emulated
+		p.logForBotLocked(b, "ONIMBOTV2"+action, data)
+		return
 	}
 	g := p.issueForEventLocked(b.app, b.id, maxEventChain, true)
 	entries := []phpform.Entry{kv("bot", phpform.Map(
@@ -91,7 +93,18 @@ func (p *Portal) raiseV2(ev *pendingEvents, action string, b *bot, by int64, dat
 // raiseMessageV2 does what raiseMessage does, for a bot of imbot.v2.
 func (p *Portal) raiseMessageV2(ev *pendingEvents, action string, b *bot, o *object) {
 	m := messageOf(o)
-	about := kv("message", phpform.Map(
+	about := kv("message", messageV2(o))
+	if action == "DELETE" {
+		about = number("messageId", m.id)
+	}
+	p.raiseV2(ev, "MESSAGE"+action, b, m.author,
+		about, kv("chat", p.chatV2(m.chat, m.author)), kv("user", p.accounts.users[m.author].valueV2(false)), text("language", "en"))
+}
+
+// messageV2 returns a message as imbot.v2 and im.v2 show it.
+func messageV2(o *object) phpform.Value {
+	m := messageOf(o)
+	return phpform.Map(
 		number("id", m.id),
 		number("chatId", m.chat),
 		number("authorId", m.author),
@@ -100,12 +113,7 @@ func (p *Portal) raiseMessageV2(ev *pendingEvents, action string, b *bot, o *obj
 		kv("isSystem", phpform.Boolean(false)),
 		text("uuid", ""),
 		kv("viewedByOthers", phpform.Boolean(false)),
-	))
-	if action == "DELETE" {
-		about = number("messageId", m.id)
-	}
-	p.raiseV2(ev, "MESSAGE"+action, b, m.author,
-		about, kv("chat", p.chatV2(m.chat, m.author)), kv("user", p.accounts.users[m.author].valueV2(false)), text("language", "en"))
+	)
 }
 
 func (p *Portal) raiseJoinV2(ev *pendingEvents, b *bot, by int64) {

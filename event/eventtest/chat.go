@@ -134,6 +134,7 @@ func (p *Portal) addMessage(ev *pendingEvents, author, to int64, body string) *o
 	if !p.raiseCommands(ev, o) {
 		p.raiseMessage(ev, "ADD", o)
 	}
+	p.logMessageLocked("ADD", o)
 	return o
 }
 
@@ -177,6 +178,7 @@ func (p *Portal) updateMessage(ev *pendingEvents, o *object, body string) {
 	}
 	o.set("MESSAGE", phpform.Text(body))
 	p.raiseMessage(ev, "UPDATE", o)
+	p.logMessageLocked("UPDATE", o)
 }
 
 // deleteMessage deletes a message. Bots get no text of it.
@@ -188,6 +190,7 @@ func (p *Portal) deleteMessage(ev *pendingEvents, o *object) {
 	}
 	o.set("MESSAGE", phpform.Text("Message from "+when+" has been deleted"))
 	p.raiseMessage(ev, "DELETE", o)
+	p.logMessageLocked("DELETE", o)
 }
 
 // editableByLocked reports whether a user may still change a message. Users may change their own

@@ -78,17 +78,19 @@
 //	                                 calendar.event.add/get/getbyid/update/delete;
 //	                                 im.message.* and imbot.message.add/update/delete, im.dialog.messages.get,
 //	                                 imbot.register/update/unregister, imbot.bot.list,
-//	                                 imbot.command.register/update/unregister/answer
-//	                                 and imbot.v2.Bot.register/get/update/unregister
+//	                                 imbot.command.register/update/unregister/answer,
+//	                                 imbot.v2.Bot.register/get/update/unregister, imbot.v2.Event.get,
+//	                                 imbot.v2.Chat.Message.send and im.v2.Event.subscribe/get/unsubscribe
 //	chats of more than two           users and bots write to each other only, and users to the chats of tasks
-//	bots of incoming webhooks        every bot belongs to an application
+//	bots of incoming webhooks        every bot belongs to an application; an incoming webhook polls one that has a botToken
 //	edited and deleted messages of   imbot.register ignores their handlers, as on the platform, also if EVENT_HANDLER gives them;
 //	  bots of the types B and H      imbot.update and event.bind bind them
 //	slash commands of buttons        commands are typed, in private chats; there are no keyboards, no im.message.command
 //	  and of imbot.v2                and no imbot.v2.Command.*
 //	the old and the new task card    a portal has both at once: comments of the old one are of the kind TaskComment, those of the
 //	                                 new one are messages of the kind ChatMessage, and neither has the other's methods
-//	polling for events of bots       there is no imbot.v2.Event.get: a bot of imbot.v2 in fetch mode gets no events
+//	polled events                    those for messages and reactions; for others use Application.RaiseForBot and
+//	                                 Portal.RaiseForUser
 //	fields                           any field is stored as sent, including dates, and none is computed; checks exist for tasks, and
 //	                                 for the required fields of calendar entries, in any section; user.get filters by ID
 //	response headers                 X-Bitrix-Rest-Application only, not the three with times
@@ -128,6 +130,10 @@
 //     there. FIRST_ID 0 means from the beginning. Two users without messages have the chat 0.
 //   - A process_id in an array is ERROR_ARGUMENT, as if it were missing.
 //   - ONSUBSCRIPTIONRENEW, which has no page, needs no permission.
+//   - Events of bots and users that wait to be polled share one sequence of IDs. A limit outside 1 to
+//     1000 is taken for the nearest one, and nextOffset of a response without events is the offset of
+//     the call. A deleted bot is not found, so its ONIMBOTV2DELETE is never polled. A user's own
+//     messages and reactions are logged too.
 //   - A change of a calendar entry that does not exist is an error.
 //   - event.bind rejects ONAPPUSERREADY, and user.get lists the system user.
 //   - user.get lists extranet users only to administrators in ADMIN_MODE, and never e-mail,

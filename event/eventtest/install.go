@@ -149,6 +149,7 @@ func (a *Application) Uninstall(clean bool) error {
 	p.sendPending(ev)
 	a.registered, a.installed = false, false
 	p.dropBotsLocked(a)
+	p.dropSubscribersLocked(a)
 	p.handlers.bound = slices.DeleteFunc(p.handlers.bound, func(b *binding) bool { return b.app == a })
 	p.dropRowsLocked(func(r *offlineRow) bool { return r.app == a })
 	if u := p.accounts.users[a.systemUser]; u != nil {

@@ -76,6 +76,13 @@ func (p *Portal) methodTable() map[string]method {
 		"imbot.v2.bot.get":        {scope: "imbot", run: p.botV2Get},
 		"imbot.v2.bot.update":     {scope: "imbot", run: p.botV2Update},
 		"imbot.v2.bot.unregister": {scope: "imbot", run: p.botV2Unregister},
+
+		"imbot.v2.chat.message.send": {scope: "imbot", run: p.botV2Send},
+
+		"imbot.v2.event.get":      {scope: "imbot", run: p.botEventGet},
+		"im.v2.event.get":         {scope: "im", run: p.userEventGet},
+		"im.v2.event.subscribe":   {scope: "im", run: p.userEventSubscribe},
+		"im.v2.event.unsubscribe": {scope: "im", run: p.userEventUnsubscribe},
 	}
 	for _, k := range []Kind{Lead, Deal, Contact, Company} {
 		table[string(k)+".add"] = method{scope: "crm", run: p.crmAdd(k)}

@@ -89,22 +89,21 @@ func (p *Portal) botV2Register(c *call) (reply, *apiError) {
 	return done(p.botV2ValueLocked(b))
 }
 
-// botV2 returns the bot with the ID botId.
+// botV2 returns the bot with the ID botId. It belongs to the calling application. An incoming webhook
+// uses any bot whose botToken it knows.
 func (p *Portal) botV2(c *call) (*bot, *apiError) {
-	app, apiErr := c.botApp()
-	if apiErr != nil {
-		return nil, apiErr
-	}
+	app, given := c.caller.app, c.str("botToken")
 	id, ok := c.param("botId")
-	if !ok {
-		return nil, fail(400, "BOT_ID_REQUIRED", "Bot ID is required")
-	}
 	b := p.chat.bots[intOf(id)]
-	given := c.str("botToken")
 	switch {
+	case app == nil && given == "":
+		return nil, fail(400, "BOT_TOKEN_NOT_SPECIFIED", "Bot token is not specified")
+	case !ok:
+		return nil, fail(400, "BOT_ID_REQUIRED", "Bot ID is required")
 	case b == nil || b.v2 == nil:
 		return nil, fail(400, "BOT_NOT_FOUND", "Bot not found")
-	case b.app != app || (given != "" && b.v2.token != "" && given != b.v2.token):
+	case app == nil && given != b.v2.token,
+		app != nil && (b.app != app || (given != "" && b.v2.token != "" && given != b.v2.token)):
 		return nil, fail(403, "BOT_OWNERSHIP_ERROR", "Bot is registered by another application")
 	}
 	return b, nil
@@ -156,6 +155,11 @@ func (p *Portal) botV2Unregister(c *call) (reply, *apiError) {
 
 // botV2ValueLocked returns a bot as its owner sees it.
 func (p *Portal) botV2ValueLocked(b *bot) phpform.Value {
+	return phpform.Map(kv("bot", b.valueV2()), kv("users", phpform.List(p.accounts.users[b.id].valueV2(true))))
+}
+
+// valueV2 returns a bot without its user, as polled events show it.
+func (b *bot) valueV2() phpform.Value {
 	kinds, mode := map[string]string{"O": "openline", "S": "supervisor"}, "fetch"
 	kind, ok := kinds[b.Type]
 	if !ok {
@@ -165,14 +169,11 @@ func (p *Portal) botV2ValueLocked(b *bot) phpform.Value {
 		mode = "webhook"
 	}
 	return phpform.Map(
-		kv("bot", phpform.Map(
-			number("id", b.id),
-			text("code", b.Code),
-			text("type", kind),
-			text("language", "en"),
-			text("moduleId", "rest"),
-			text("eventMode", mode),
-		)),
-		kv("users", phpform.List(p.accounts.users[b.id].valueV2(true))),
+		number("id", b.id),
+		text("code", b.Code),
+		text("type", kind),
+		text("language", "en"),
+		text("moduleId", "rest"),
+		text("eventMode", mode),
 	)
 }

@@ -43,6 +43,7 @@ type Portal struct {
 	catalog    eventCatalog
 	objects    map[Kind]map[int64]*object
 	chat       chatState
+	eventLog   eventLog
 	handlers   handlerTable
 	deliveries deliveryQueue
 	offline    offlineQueue
