@@ -62,7 +62,7 @@ func TestDocsLinks(t *testing.T) {
 // what is gone.
 func TestDocsPaths(t *testing.T) {
 	t.Parallel()
-	quoted := regexp.MustCompile("`((?:\\.ci|docs|event|examples|internal|oauth|offline|rest|webhook)/[A-Za-z0-9_./{},-]*)`")
+	quoted := regexp.MustCompile("`((?:\\.ci|docs|event|examples|internal|oauth|offline|polling|rest|webhook)/[A-Za-z0-9_./{},-]*)`")
 	for name, text := range documents(t) {
 		if name == "CHANGELOG.md" {
 			continue
@@ -80,7 +80,7 @@ func TestDocsNames(t *testing.T) {
 	t.Parallel()
 	packages := map[string]string{
 		"event": "event", "eventtest": "event/eventtest", "doctor": "event/doctor", "webhook": "webhook", "webhooktest": "webhook/webhooktest", "oauth": "oauth",
-		"oauthtest": "oauth/oauthtest", "rest": "rest", "offline": "offline", "offlinetest": "offline/offlinetest",
+		"oauthtest": "oauth/oauthtest", "rest": "rest", "offline": "offline", "offlinetest": "offline/offlinetest", "polling": "polling",
 		"pgstore": "webhook/pgstore", "natsstore": "webhook/natsstore", "sqlitestore": "webhook/sqlitestore", "sqlstore": "oauth/sqlstore",
 		"dispatch": "internal/dispatch", "lease": "internal/lease",
 	}
@@ -208,7 +208,7 @@ func TestDocsFileMap(t *testing.T) {
 	t.Parallel()
 	design, err := os.ReadFile(filepath.Join("docs", "DESIGN.md"))
 	require.NoError(t, err)
-	for _, dir := range []string{"event", "webhook", "oauth", "rest", "offline"} {
+	for _, dir := range []string{"event", "webhook", "oauth", "rest", "offline", "polling"} {
 		_, section, ok := strings.Cut(string(design), "\n`"+dir+"`\n")
 		require.True(t, ok, dir)
 		section, _, _ = strings.Cut(section, "|\n\n")

@@ -37,10 +37,9 @@ const (
 	SourcePolled  Source = "polled"
 )
 
-// Delivery is one event as it arrived: over HTTP, from the offline queue, or polled from the log of a
-// bot or a user. It is not generic, so
-// that middleware, queues and logs share one type; [On] and [Descriptor.Decode] return the typed
-// payload.
+// Delivery is one event as it arrived: over HTTP, from the offline queue, or polled from the log of
+// a bot or a user. It is not generic, so that middleware, queues and logs share one type; [On] and
+// [Descriptor.Decode] return the typed payload.
 //
 // Do not change a Delivery after a handler got it. Printing it, logging it and encoding it to JSON
 // redact every token in it, for a value as for a pointer; see [Delivery.Redact] and

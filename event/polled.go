@@ -20,8 +20,8 @@ const (
 var polledNames = [polledFields]string{polledID: "eventId", polledType: "type", polledDate: "date", polledData: "data"}
 
 // ParsePolled reads one event of imbot.v2.Event.get or im.v2.Event.get, a JSON object with eventId,
-// type, date and data. [Delivery.ID] is its eventId. Its Auth is empty, because such events carry no
-// user and no tokens; the caller adds the portal with [Delivery.SetProof]. Only the type must be
+// type, date and data. [Delivery.ID] is its eventId. Its Auth is empty, because such events carry
+// no user and no tokens; the caller adds the portal with [Delivery.SetProof]. Only the type must be
 // valid. Any other field whose value has the wrong shape is zero.
 //
 // It returns [ErrMalformed] or [ErrTooLarge].
@@ -46,8 +46,8 @@ func ParsePolled(doc json.RawMessage) (*Delivery, error) {
 	return d, nil
 }
 
-// setPolled sets a field of a polled event. It returns false, and leaves the field zero, if v has the
-// wrong shape.
+// setPolled sets a field of a polled event. It returns false, and leaves the field zero, if v has
+// the wrong shape.
 func (d *Delivery) setPolled(field int, v phpform.Value) (ok bool) {
 	ok = true
 	switch field {

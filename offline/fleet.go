@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/internal/dispatch"
 	"github.com/b24events/b24events/internal/histogram"
 	"github.com/b24events/b24events/internal/lease"
 	"github.com/b24events/b24events/internal/typednil"
@@ -288,7 +289,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 // handle is the handler of all engines.
 func (f *Fleet) handle(ctx context.Context, d *event.Delivery) error {
 	err := f.handler.HandleEvent(ctx, d)
-	if err == nil || isGone(err) { // either way the record is done with
+	if err == nil || dispatch.IsGone(err) { // either way the record is done with
 		lag := time.Since(d.Time)
 		f.mu.Lock()
 		defer f.mu.Unlock()

@@ -8,7 +8,6 @@ import (
 
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/internal/dispatch"
-	"github.com/b24events/b24events/internal/errtree"
 	"github.com/b24events/b24events/internal/timing"
 )
 
@@ -68,10 +67,10 @@ func (e *engine) Handle(ctx context.Context, it *dispatch.Item) error {
 	}
 	err := e.cfg.handle(ctx, t.Delivery)
 	switch {
-	case isGone(err):
+	case dispatch.IsGone(err):
 		e.log(ctx, slog.LevelInfo, "offline queue: the object is gone, its record is cleared", recordAttrs(t.Record)...)
 		return nil
-	case isUnfetchable(err):
+	case dispatch.IsUnfetchable(err):
 		e.log(ctx, slog.LevelWarn, "offline queue: no method reads the object, its record is cleared",
 			append(recordAttrs(t.Record), errorAttr(t.Delivery, err))...)
 		return nil
@@ -108,7 +107,7 @@ func (e *engine) Finished(it *dispatch.Item, o dispatch.Outcome, err error) {
 		done = true
 		e.park(t)
 	case dispatch.OutcomeFailed:
-		if isDropped(err) {
+		if dispatch.IsDropped(err) {
 			e.reportDropped(ctx, t.Record, it.Attempts, err)
 			done = true
 			e.ack(t)
@@ -197,35 +196,6 @@ func (e *engine) abandon(t *task) {
 			e.ledger.abandon(r)
 		}
 	}
-}
-
-// isGone reports whether a handler's error says that the object is gone, so that there is nothing
-// left to do. It returns false if the handler asks for another attempt, or if something else failed
-// too.
-func isGone(err error) bool { return isFinal(err, errtree.Is(event.ErrGone)) }
-
-// isFinal reports whether an error asks for no other attempt and matches in every branch.
-func isFinal(err error, match func(error) bool) bool {
-	outcome, _ := event.OutcomeOf(err)
-	return outcome == event.OutcomeDropped && errtree.Every(err, match)
-}
-
-// isUnfetchable reports whether a handler's error says that the platform has no method for the
-// object, for example for a comment of the new task card. Package event marks these errors.
-func isUnfetchable(err error) bool {
-	return isFinal(err, func(err error) bool {
-		e, ok := err.(interface{ Unfetchable() bool })
-		return ok && e.Unfetchable()
-	})
-}
-
-// isDropped reports whether the handler itself dropped the record, with event.Drop in every branch
-// of its error. A later version of the program may correct what caused other permanent errors.
-func isDropped(err error) bool {
-	return isFinal(err, func(err error) bool {
-		e, ok := err.(interface{ Dropped() bool })
-		return ok && e.Dropped()
-	})
 }
 
 func (e *engine) reportHandled(ctx context.Context, d *event.Delivery) {

@@ -71,8 +71,8 @@ func (p *Portal) unsubscribeGoneLocked() {
 	p.handlers.bound = slices.DeleteFunc(p.handlers.bound, func(b *binding) bool { return b.bot != nil && b.bot.deleted })
 }
 
-// raiseV2 raises an event of a bot of imbot.v2: a delivery with fresh tokens of the bot, or, in fetch
-// mode, an event to be polled.
+// raiseV2 raises an event of a bot of imbot.v2: a delivery with fresh tokens of the bot, or, in
+// fetch mode, an event to be polled.
 func (p *Portal) raiseV2(ev *pendingEvents, action string, b *bot, by int64, data ...phpform.Entry) {
 	if b.Webhook == "" {
 		p.logForBotLocked(b, "ONIMBOTV2"+action, data)

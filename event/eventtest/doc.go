@@ -130,10 +130,10 @@
 //     there. FIRST_ID 0 means from the beginning. Two users without messages have the chat 0.
 //   - A process_id in an array is ERROR_ARGUMENT, as if it were missing.
 //   - ONSUBSCRIPTIONRENEW, which has no page, needs no permission.
-//   - Events of bots and users that wait to be polled share one sequence of IDs. A limit outside 1 to
-//     1000 is taken for the nearest one, and nextOffset of a response without events is the offset of
-//     the call. A deleted bot is not found, so its ONIMBOTV2DELETE is never polled. A user's own
-//     messages and reactions are logged too.
+//   - Events of bots and users that wait to be polled share one sequence of IDs. A limit outside 1
+//     to 1000 is taken for the nearest one, and nextOffset of a response without events is the
+//     offset of the call. A deleted bot is not found, so its ONIMBOTV2DELETE is never polled. A
+//     user's own messages and reactions are logged too.
 //   - A change of a calendar entry that does not exist is an error.
 //   - event.bind rejects ONAPPUSERREADY, and user.get lists the system user.
 //   - user.get lists extranet users only to administrators in ADMIN_MODE, and never e-mail,

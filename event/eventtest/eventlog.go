@@ -55,8 +55,8 @@ type LoggedEvent struct {
 	Time   time.Time // by the portal's clock
 }
 
-// LoggedEvents returns the events that wait to be polled, in the order of their IDs. An event leaves
-// the log when a call acknowledges it, and after 24 hours.
+// LoggedEvents returns the events that wait to be polled, in the order of their IDs. An event
+// leaves the log when a call acknowledges it, and after 24 hours.
 func (p *Portal) LoggedEvents() []LoggedEvent {
 	p.mu.Lock()
 	p.dropOldEventsLocked()
@@ -69,9 +69,9 @@ func (p *Portal) LoggedEvents() []LoggedEvent {
 	return list
 }
 
-// RaiseForBot raises an event that only one bot of imbot.v2 gets, for example ONIMBOTV2CONTEXTGET or
-// ONIMBOTV2COMMANDADD. A bot in fetch mode polls it, and one in webhook mode gets a delivery. data is
-// what [Portal.Raise] takes; its key bot is replaced. user is who caused it, 0 for nobody.
+// RaiseForBot raises an event that only one bot of imbot.v2 gets, for example ONIMBOTV2CONTEXTGET
+// or ONIMBOTV2COMMANDADD. A bot in fetch mode polls it, and one in webhook mode gets a delivery.
+// data is what [Portal.Raise] takes; its key bot is replaced. user is who caused it, 0 for nobody.
 //
 // It returns [ErrNotFound] if the application has no such bot, or there is no such user, and
 // [ErrConfig] for an event that is not one of bots of imbot.v2.
@@ -129,9 +129,9 @@ func (p *Portal) RaiseForUser(user int64, name string, data any) error {
 	return nil
 }
 
-// React adds a user's reaction, such as like, to a message of a chat that the user is in, or takes it
-// back. A reaction that is there already, or not there, changes nothing. The bot of imbot.v2 that
-// wrote the message gets ONIMBOTV2REACTIONCHANGE, and subscribed users of the chat get
+// React adds a user's reaction, such as like, to a message of a chat that the user is in, or takes
+// it back. A reaction that is there already, or not there, changes nothing. The bot of imbot.v2
+// that wrote the message gets ONIMBOTV2REACTIONCHANGE, and subscribed users of the chat get
 // ONIMV2REACTIONCHANGE.
 //
 // It returns [ErrNotFound] for an unknown message or user, and [ErrConfig] for a user who is not in
@@ -205,8 +205,8 @@ func (p *Portal) logForMembersLocked(action string, m message, by int64, about [
 	}
 }
 
-// aboutChatV2 adds to the data of an event what all events about a private chat end with. with is the
-// counterpart of the one who gets the event, by the user that the event names.
+// aboutChatV2 adds to the data of an event what all events about a private chat end with. with is
+// the counterpart of the one who gets the event, by the user that the event names.
 func (p *Portal) aboutChatV2(about []phpform.Entry, chat, with, by int64) []phpform.Entry {
 	u := p.accounts.users[by]
 	return append(slices.Clone(about), kv("chat", p.chatV2(chat, with)), kv("user", u.valueV2(p.chat.bots[by] != nil)), text("language", "en"))

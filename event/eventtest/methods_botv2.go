@@ -89,8 +89,8 @@ func (p *Portal) botV2Register(c *call) (reply, *apiError) {
 	return done(p.botV2ValueLocked(b))
 }
 
-// botV2 returns the bot with the ID botId. It belongs to the calling application. An incoming webhook
-// uses any bot whose botToken it knows.
+// botV2 returns the bot with the ID botId. It belongs to the calling application. An incoming
+// webhook uses any bot whose botToken it knows.
 func (p *Portal) botV2(c *call) (*bot, *apiError) {
 	app, given := c.caller.app, c.str("botToken")
 	id, ok := c.param("botId")

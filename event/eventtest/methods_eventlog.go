@@ -23,8 +23,8 @@ func (c *call) subscriber() subscriber {
 	return subscriber{app: c.caller.app, hook: c.caller.webhook, user: c.caller.user.id}
 }
 
-// botEventGet returns the events of a bot in fetch mode, and with withUserEvents those of the calling
-// user. It acknowledges those below offset.
+// botEventGet returns the events of a bot in fetch mode, and with withUserEvents those of the
+// calling user. It acknowledges those below offset.
 func (p *Portal) botEventGet(c *call) (reply, *apiError) {
 	b, apiErr := p.botV2(c)
 	if apiErr != nil {

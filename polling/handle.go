@@ -1,0 +1,121 @@
+package polling
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/internal/dispatch"
+)
+
+// item returns an event as an item of the dispatcher.
+func (f fresh) item(values context.Context) *dispatch.Item {
+	return &dispatch.Item{Delivery: f.Delivery, Values: values, Lane: f.Delivery.Lane(), Arrived: time.Now(), Front: f}
+}
+
+// Handle implements dispatch.Front: it makes one attempt.
+func (r *run) Handle(ctx context.Context, it *dispatch.Item) error {
+	f, _ := it.Front.(fresh)
+	if it.Attempts > 1 {
+		r.c.meter.count(func(s *Stats) { s.Retries++ })
+	}
+	err := r.c.cfg.handle(ctx, f.Delivery)
+	switch {
+	case dispatch.IsGone(err):
+		r.c.log(ctx, slog.LevelInfo, "polling: the object is gone, its event is done", eventAttrs(f.Event)...)
+		return nil
+	case dispatch.IsUnfetchable(err):
+		r.c.log(ctx, slog.LevelWarn, "polling: no method reads the object, its event is done",
+			append(eventAttrs(f.Event), errorAttr(f.Delivery, err))...)
+		return nil
+	default:
+		return err
+	}
+}
+
+// Retrying implements dispatch.Front.
+func (r *run) Retrying(it *dispatch.Item, err error, wait time.Duration) {
+	f, _ := it.Front.(fresh)
+	r.c.log(it.Values, slog.LevelInfo, "polling: the handler failed, trying again", append(eventAttrs(f.Event),
+		slog.Int(keyAttempt, it.Attempts), errorAttr(f.Delivery, err), waitAttr(wait))...)
+}
+
+// Finished implements dispatch.Front. It reports the event before its ID can be acknowledged.
+func (r *run) Finished(it *dispatch.Item, o dispatch.Outcome, err error) {
+	f, _ := it.Front.(fresh)
+	switch o {
+	case dispatch.OutcomeDone:
+		r.reportHandled(it.Values, f.Delivery)
+	case dispatch.OutcomeUnhandled:
+		r.reportUnhandled(it.Values, f.Event)
+	case dispatch.OutcomeFailed:
+		r.reportFailed(it.Values, f.Event, it.Attempts, err)
+	default: // the dispatcher gave it up, because the consumer stops
+		r.c.meter.count(func(s *Stats) { s.Abandoned++ })
+		r.abandoned.Add(1)
+		return
+	}
+	r.finish(f)
+}
+
+// finish lets the offset pass an event.
+func (r *run) finish(f fresh) {
+	r.window.finish(f.key)
+	select {
+	case r.signal <- struct{}{}:
+	default: // a signal is pending
+	}
+}
+
+func (r *run) reportHandled(ctx context.Context, d *event.Delivery) {
+	var lag time.Duration
+	if !d.Time.IsZero() {
+		lag = max(0, time.Since(d.Time))
+	}
+	r.c.meter.count(func(s *Stats) {
+		s.Handled++
+		s.Lag = lag
+	})
+	if hook := r.c.cfg.hooks.Handled; hook != nil {
+		r.c.callHook(ctx, "Handled", func() { hook(ctx, d, lag) })
+	}
+}
+
+// reportUnhandled reports an event without a handler. The log names each event once.
+func (r *run) reportUnhandled(ctx context.Context, e Event) {
+	r.c.meter.count(func(s *Stats) { s.Unhandled++ })
+	if r.c.firstUnhandled(e.name()) {
+		r.c.log(ctx, slog.LevelInfo, "polling: no handler takes this event, it is ignored", eventAttrs(e)...)
+	}
+}
+
+// reportFailed reports an event that ends for good without success.
+func (r *run) reportFailed(ctx context.Context, e Event, attempts int, err error) {
+	attrs := append(eventAttrs(e), slog.Int(keyAttempt, attempts), errorAttr(e.Delivery, err))
+	if dispatch.IsDropped(err) {
+		r.c.meter.count(func(s *Stats) { s.Dropped++ })
+		r.c.log(ctx, slog.LevelWarn, "polling: the handler dropped the event", attrs...)
+	} else {
+		r.c.meter.count(func(s *Stats) { s.Failed++ })
+		r.c.log(ctx, slog.LevelError, "polling: the event failed for good and is given up", attrs...)
+	}
+	r.c.callDropped(ctx, e, err)
+}
+
+// reportDamaged reports an event that could not be read, and finishes it.
+func (r *run) reportDamaged(ctx context.Context, f fresh) {
+	r.c.meter.count(func(s *Stats) { s.Damaged++ })
+	r.c.log(ctx, slog.LevelError, "polling: an event cannot be read and is given up", append(eventAttrs(f.Event), errorAttr(nil, f.Err))...)
+	r.c.callDropped(ctx, f.Event, f.Err)
+	r.finish(f)
+}
+
+// reportMisfits reports the values of a payload that do not fit.
+func (c *Consumer) reportMisfits(ctx context.Context, d *event.Delivery) {
+	list := d.Misfits()
+	c.meter.count(func(s *Stats) { s.Misfits += counted(len(list)) })
+	for _, m := range list {
+		c.cfg.misfits.Report(ctx, d.Name, m.Path, m.Want)
+	}
+}
