@@ -136,11 +136,17 @@ func TestOutcomes(t *testing.T) {
 		errs := map[string]error{"drop": event.Drop(errTest), "gone": event.ErrGone, "fail": errTest, "ok": nil}
 		var dropped []string
 		var hooks polling.Hooks
-		hooks.Dropped = func(_ context.Context, e polling.Event, err error) {
+		failures := 0
+		hooks.Dropped = func(_ context.Context, e polling.Event, err error) error {
+			if failures++; failures == 1 {
+				return errors.New("the table is gone")
+			} else if failures == 2 {
+				panic("a hook")
+			}
 			require.ErrorIs(t, err, errTest)
 			require.Contains(t, string(e.Raw()), "eventId")
 			dropped = append(dropped, e.Delivery.Data.Get("message", "text").Text())
-			panic("a hook")
+			return nil
 		}
 		handled := 0
 		hooks.Handled = func(context.Context, *event.Delivery, time.Duration) { handled++ }
@@ -159,7 +165,7 @@ func TestOutcomes(t *testing.T) {
 		require.Empty(t, f.LoggedEvents())
 		for _, want := range []string{
 			"level=WARN msg=\"polling: the handler dropped the event\" member_id=" + f.MemberID(),
-			"level=ERROR msg=\"polling: the event failed for good and is given up\"", "level=ERROR msg=\"polling: a hook panicked\"",
+			"level=ERROR msg=\"polling: the event failed for good and is given up\"", "level=WARN msg=\"polling: Hooks.Dropped failed, the event is kept; trying again\"",
 			fmt.Sprint("bot_id=", f.bot), "event=ONIMBOTV2MESSAGEADD", "attempt=2",
 		} {
 			require.Contains(t, log.String(), want)
@@ -445,11 +451,12 @@ func TestScriptedResponses(t *testing.T) {
 				}}
 				lost := uint64(0)
 				c, err := polling.NewBot(caller, 5, h, polling.NewMemoryStore(), silent(), polling.WithWorkers(1),
-					polling.WithHooks(polling.Hooks{Dropped: func(_ context.Context, e polling.Event, err error) {
+					polling.WithHooks(polling.Hooks{Dropped: func(_ context.Context, e polling.Event, err error) error {
 						require.Error(t, err)
 						require.NotEmpty(t, e.Raw())
 						require.Equal(t, "portal", e.MemberID)
 						lost++
+						return nil
 					}}))
 				require.NoError(t, err)
 				require.NoError(t, c.Drain(t.Context()))
@@ -550,5 +557,46 @@ func TestBotToken(t *testing.T) {
 		require.Contains(t, log.String(), "the portal could not be asked")
 		require.NotContains(t, log.String(), "very-secret")
 		require.NotContains(t, fmt.Sprintf("%+v", c.Stats()), "very-secret")
+	})
+}
+
+// An event that cannot be put aside stays on the portal.
+func TestDroppedHookFails(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFixture(t)
+		users := f.users(2)
+		broken := true
+		var mu sync.Mutex
+		h := &recorder{fail: func(text string) error {
+			if text == "bad" {
+				return event.Drop(errTest)
+			}
+			return nil
+		}}
+		c := f.consumer(h, polling.WithHooks(polling.Hooks{Dropped: func(context.Context, polling.Event, error) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if broken {
+				return errTest
+			}
+			return nil
+		}}))
+		f.say(users[0], "bad", "behind")
+		f.say(users[1], "other")
+		bad := f.LoggedEvents()[0].ID
+		r := run(t, c)
+		time.Sleep(time.Hour)
+		require.ElementsMatch(t, []string{"bad", "other"}, h.seen())
+		require.Equal(t, bad, f.kept(c))
+		require.NoError(t, r.end(), "it does not hold up the stop")
+		balanced(t, c.Stats())
+		require.EqualValues(t, 2, c.Stats().Abandoned)
+		mu.Lock()
+		broken = false
+		mu.Unlock()
+		require.NoError(t, c.Drain(t.Context()))
+		require.Empty(t, f.LoggedEvents())
+		require.EqualValues(t, 1, c.Stats().Dropped)
+		balanced(t, c.Stats())
 	})
 }

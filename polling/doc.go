@@ -34,13 +34,14 @@
 // # What happens to an event that fails for good
 //
 // A portal can neither skip an event nor put it aside, so one that blocked the offset would block
-// the bot. After [WithMaxAttempts] attempts the consumer gives an event up: it logs an error,
-// counts it in [Stats].Failed, calls [Hooks].Dropped, and goes on. The same happens, with counters
-// of their own, if the handler drops the event with [event.Drop], and if an event cannot be read.
-// The hook gets the event as the portal sent it. To lose nothing, store it there:
+// the bot. After [WithMaxAttempts] attempts the consumer gives an event up: it calls
+// [Hooks].Dropped, counts the event in [Stats].Failed, logs an error, and goes on. The same happens,
+// with counters of their own, if the handler drops the event with [event.Drop], and if an event
+// cannot be read. The hook gets the event as the portal sent it, and the offset passes the event when
+// the hook has returned nil. To lose nothing, store it there:
 //
-//	polling.WithHooks(polling.Hooks{Dropped: func(ctx context.Context, e polling.Event, err error) {
-//		deadLetters.Put(e.ID, e.Raw(), err) // your own table
+//	polling.WithHooks(polling.Hooks{Dropped: func(ctx context.Context, e polling.Event, err error) error {
+//		return deadLetters.Put(ctx, e.ID, e.Raw(), err) // your own table
 //	}})
 //
 // An event that no handler takes is counted in Stats.Unhandled and ignored. Bots get eight types of

@@ -9,14 +9,22 @@ import (
 	"github.com/b24events/b24events/internal/dispatch"
 )
 
-// item returns an event as an item of the dispatcher.
+// item returns an event as an item of the dispatcher. One that could not be read has no delivery and
+// no lane.
 func (f fresh) item(values context.Context) *dispatch.Item {
-	return &dispatch.Item{Delivery: f.Delivery, Values: values, Lane: f.Delivery.Lane(), Arrived: time.Now(), Front: f}
+	it := &dispatch.Item{Delivery: f.Delivery, Values: values, Arrived: time.Now(), Front: f}
+	if f.Delivery != nil {
+		it.Lane = f.Delivery.Lane()
+	}
+	return it
 }
 
 // Handle implements dispatch.Front: it makes one attempt.
 func (r *run) Handle(ctx context.Context, it *dispatch.Item) error {
 	f, _ := it.Front.(fresh)
+	if f.Err != nil {
+		return event.Drop(f.Err)
+	}
 	if it.Attempts > 1 {
 		r.c.meter.count(func(s *Stats) { s.Retries++ })
 	}
@@ -44,19 +52,26 @@ func (r *run) Retrying(it *dispatch.Item, err error, wait time.Duration) {
 // Finished implements dispatch.Front. It reports the event before its ID can be acknowledged.
 func (r *run) Finished(it *dispatch.Item, o dispatch.Outcome, err error) {
 	f, _ := it.Front.(fresh)
+	done := false
+	defer func() {
+		if !done { // the consumer stops, or foreign code ended the goroutine
+			r.c.meter.count(func(s *Stats) { s.Abandoned++ })
+			r.abandoned.Add(1)
+			return
+		}
+		r.finish(f)
+	}()
 	switch o {
 	case dispatch.OutcomeDone:
 		r.reportHandled(it.Values, f.Delivery)
+		done = true
 	case dispatch.OutcomeUnhandled:
 		r.reportUnhandled(it.Values, f.Event)
+		done = true
 	case dispatch.OutcomeFailed:
-		r.reportFailed(it.Values, f.Event, it.Attempts, err)
+		done = r.giveUp(it.Values, f.Event, it.Attempts, err)
 	default: // the dispatcher gave it up, because the consumer stops
-		r.c.meter.count(func(s *Stats) { s.Abandoned++ })
-		r.abandoned.Add(1)
-		return
 	}
-	r.finish(f)
 }
 
 // finish lets the offset pass an event.
@@ -90,25 +105,28 @@ func (r *run) reportUnhandled(ctx context.Context, e Event) {
 	}
 }
 
-// reportFailed reports an event that ends for good without success.
-func (r *run) reportFailed(ctx context.Context, e Event, attempts int, err error) {
+// giveUp reports an event that ends for good without success. It returns false if the event must be
+// kept.
+func (r *run) giveUp(ctx context.Context, e Event, attempts int, err error) bool {
+	if e.Err != nil {
+		err = e.Err
+	}
+	if !r.callDropped(e, err) {
+		return false
+	}
 	attrs := append(eventAttrs(e), slog.Int(keyAttempt, attempts), errorAttr(e.Delivery, err))
-	if dispatch.IsDropped(err) {
+	switch {
+	case e.Err != nil:
+		r.c.meter.count(func(s *Stats) { s.Damaged++ })
+		r.c.log(ctx, slog.LevelError, "polling: an event cannot be read and is given up", attrs...)
+	case dispatch.IsDropped(err):
 		r.c.meter.count(func(s *Stats) { s.Dropped++ })
 		r.c.log(ctx, slog.LevelWarn, "polling: the handler dropped the event", attrs...)
-	} else {
+	default:
 		r.c.meter.count(func(s *Stats) { s.Failed++ })
 		r.c.log(ctx, slog.LevelError, "polling: the event failed for good and is given up", attrs...)
 	}
-	r.c.callDropped(ctx, e, err)
-}
-
-// reportDamaged reports an event that could not be read, and finishes it.
-func (r *run) reportDamaged(ctx context.Context, f fresh) {
-	r.c.meter.count(func(s *Stats) { s.Damaged++ })
-	r.c.log(ctx, slog.LevelError, "polling: an event cannot be read and is given up", append(eventAttrs(f.Event), errorAttr(nil, f.Err))...)
-	r.c.callDropped(ctx, f.Event, f.Err)
-	r.finish(f)
+	return true
 }
 
 // reportMisfits reports the values of a payload that do not fit.

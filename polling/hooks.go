@@ -16,13 +16,15 @@ import (
 type Hooks struct {
 	// Handled is called when a handler has finished an event successfully. lag is the time from the
 	// event on the portal until then, by the clock of the portal and to the second. lag is never
-	// negative, and 0 if the event states no time.
+	// negative, and 0 if the event states no time. A panic is logged and changes nothing else.
 	Handled func(ctx context.Context, d *event.Delivery, lag time.Duration)
 	// Dropped is called when an event ends for good without success: its handler dropped it, it was
 	// given up, or it could not be read. err is the reason; for an event that could not be read it is
-	// e.Err, and e has no Delivery. The portal deletes the event soon after Dropped has returned, so
-	// this is the place to store it, with [Event.Raw].
-	Dropped func(ctx context.Context, e Event, err error)
+	// e.Err, and e has no Delivery. The portal deletes the event after Dropped has returned nil, so
+	// this is the place to store it, with [Event.Raw]. If Dropped returns an error, or panics, the
+	// event is kept, and Dropped is called again, after a second at first and later after up to a
+	// minute. Meanwhile it holds up its chat and a worker. ctx ends with the grace period.
+	Dropped func(ctx context.Context, e Event, err error) error
 }
 
 // callHook calls a hook, and logs a panic in it.
@@ -32,8 +34,27 @@ func (c *Consumer) callHook(ctx context.Context, name string, hook func()) {
 	}
 }
 
-func (c *Consumer) callDropped(ctx context.Context, e Event, err error) {
-	if hook := c.cfg.hooks.Dropped; hook != nil {
-		c.callHook(ctx, "Dropped", func() { hook(ctx, e, err) })
+// callDropped calls the hook for an event that ends without success until it returns nil. It returns
+// false if the consumer stops before that.
+func (r *run) callDropped(e Event, reason error) bool {
+	hook := r.c.cfg.hooks.Dropped
+	if hook == nil {
+		return true
+	}
+	for failures := 1; ; failures++ {
+		err := dispatch.Guard(func() error { return hook(r.life, e, reason) })
+		if err == nil {
+			return true
+		}
+		wait := errorBackoff().After(failures)
+		r.c.log(r.life, slog.LevelWarn, "polling: Hooks.Dropped failed, the event is kept; trying again",
+			append(eventAttrs(e), errorAttr(e.Delivery, err), waitAttr(wait))...)
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-r.stopping:
+			timer.Stop()
+			return false
+		}
 	}
 }

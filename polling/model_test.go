@@ -145,13 +145,14 @@ func (p *process) HandleEvent(ctx context.Context, d *event.Delivery) error {
 	return nil
 }
 
-func (p *process) dropped(_ context.Context, e polling.Event, _ error) {
-	if p.dead.Load() {
-		return
-	}
+func (p *process) dropped(_ context.Context, e polling.Event, _ error) error {
 	p.m.mu.Lock()
 	defer p.m.mu.Unlock()
+	if p.dead.Load() || p.m.random.IntN(10) == 0 {
+		return errDead
+	}
 	p.m.done[e.ID]++
+	return nil
 }
 
 func (m *model) start() *process {

@@ -30,6 +30,10 @@ type run struct {
 	signal chan struct{}    // an event was finished
 	portal *dispatch.Portal // the events in work
 	values context.Context  //nolint:containedctx // handlers find its values
+	life   context.Context  //nolint:containedctx // of hooks; it ends as the contexts of handlers do
+	end    context.CancelCauseFunc
+
+	stopping chan struct{} // closed by stop
 
 	leaseLost atomic.Bool   // another process may poll now
 	abandoned atomic.Uint64 // events that were not finished at the stop
@@ -46,7 +50,8 @@ type run struct {
 }
 
 func newRun(ctx context.Context, c *Consumer, drain bool) *run {
-	r := &run{c: c, signal: make(chan struct{}, 1), values: context.WithoutCancel(ctx), drain: drain}
+	r := &run{c: c, signal: make(chan struct{}, 1), stopping: make(chan struct{}), values: context.WithoutCancel(ctx), drain: drain}
+	r.life, r.end = context.WithCancelCause(r.values)
 	r.portal = c.cfg.dispatcher.Open(dispatch.Key{ClientID: c.cfg.key.ClientID, MemberID: c.cfg.key.MemberID}, dispatch.PortalOptions{
 		Front: r, Limit: c.cfg.workers, Misfits: c.reportMisfits, Intake: ctx,
 	})
@@ -247,13 +252,9 @@ func (r *run) poll(ctx context.Context, offset int64, limit int) error {
 			s.LastEvent = time.Now()
 		}
 	})
-	items := make([]*dispatch.Item, 0, len(events))
-	for _, f := range events {
-		if f.Delivery != nil {
-			items = append(items, f.item(r.values))
-		} else {
-			r.reportDamaged(r.values, f)
-		}
+	items := make([]*dispatch.Item, len(events))
+	for i, f := range events {
+		items[i] = f.item(r.values)
 	}
 	r.portal.Add(items...) //nolint:contextcheck // items have contexts of their own
 	return nil
@@ -311,13 +312,15 @@ func (r *run) drained() bool {
 // stop ends the work: it starts no more handlers, waits for those that run, and keeps the offset.
 func (r *run) stop(ctx context.Context) {
 	cfg := r.c.cfg
+	close(r.stopping)
 	r.portal.Stop(ErrStopped)
 	if errors.Is(context.Cause(ctx), ErrLeaseLost) {
 		r.loseLease()
 	}
-	grace := time.AfterFunc(cfg.grace, func() { r.portal.Cancel(ErrStopped) })
+	grace := time.AfterFunc(cfg.grace, func() { r.cancel(ErrStopped) })
 	<-r.portal.Done()
 	grace.Stop()
+	r.end(nil)
 	r.portal.Close()
 	if !r.leaseLost.Load() {
 		r.keepLast(ctx)
@@ -331,7 +334,13 @@ func (r *run) stop(ctx context.Context) {
 // at any time.
 func (r *run) loseLease() {
 	r.leaseLost.Store(true)
-	r.portal.Cancel(ErrLeaseLost)
+	r.cancel(ErrLeaseLost)
+}
+
+// cancel ends the contexts of handlers and hooks.
+func (r *run) cancel(cause error) {
+	r.portal.Cancel(cause)
+	r.end(cause)
 }
 
 // keepLast keeps the offset at the end. If that fails, some events are handled again.
