@@ -67,7 +67,7 @@ func TestPrograms(t *testing.T) {
 	}
 	variable := regexp.MustCompile(`\bEnv: "([A-Z0-9_]+)"`)
 	for folder, row := range map[string]string{
-		"receiver": "receiver", "listen": "listen", "offlinesync": "offlinesync", "devportal": "devportal", "doctor": "doctor",
+		"receiver": "receiver", "listen": "listen", "offlinesync": "offlinesync", "devportal": "devportal", "doctor": "doctor", "botpoll": "botpoll",
 		"internal/program": "receiver`, `listen`, `offlinesync`, `doctor", "internal/oneportal": "listen`, `offlinesync`, `doctor",
 	} {
 		_, rest, found := strings.Cut(readme, "\n| `"+row+"` | ")

@@ -35,10 +35,10 @@
 //
 // A portal can neither skip an event nor put it aside, so one that blocked the offset would block
 // the bot. After [WithMaxAttempts] attempts the consumer gives an event up: it calls
-// [Hooks].Dropped, counts the event in [Stats].Failed, logs an error, and goes on. The same happens,
-// with counters of their own, if the handler drops the event with [event.Drop], and if an event
-// cannot be read. The hook gets the event as the portal sent it, and the offset passes the event when
-// the hook has returned nil. To lose nothing, store it there:
+// [Hooks].Dropped, counts the event in [Stats].Failed, logs an error, and goes on. The same
+// happens, with counters of their own, if the handler drops the event with [event.Drop], and if an
+// event cannot be read. The hook gets the event as the portal sent it, and the offset passes the
+// event when the hook has returned nil. To lose nothing, store it there:
 //
 //	polling.WithHooks(polling.Hooks{Dropped: func(ctx context.Context, e polling.Event, err error) error {
 //		return deadLetters.Put(ctx, e.ID, e.Raw(), err) // your own table

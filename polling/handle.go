@@ -9,8 +9,8 @@ import (
 	"github.com/b24events/b24events/internal/dispatch"
 )
 
-// item returns an event as an item of the dispatcher. One that could not be read has no delivery and
-// no lane.
+// item returns an event as an item of the dispatcher. One that could not be read has no delivery
+// and no lane.
 func (f fresh) item(values context.Context) *dispatch.Item {
 	it := &dispatch.Item{Delivery: f.Delivery, Values: values, Arrived: time.Now(), Front: f}
 	if f.Delivery != nil {

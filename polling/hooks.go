@@ -34,8 +34,8 @@ func (c *Consumer) callHook(ctx context.Context, name string, hook func()) {
 	}
 }
 
-// callDropped calls the hook for an event that ends without success until it returns nil. It returns
-// false if the consumer stops before that.
+// callDropped calls the hook for an event that ends without success until it returns nil. It
+// returns false if the consumer stops before that.
 func (r *run) callDropped(e Event, reason error) bool {
 	hook := r.c.cfg.hooks.Dropped
 	if hook == nil {
