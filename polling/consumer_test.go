@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -23,7 +24,8 @@ import (
 var errTest = errors.New("not today")
 
 func TestBot(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
 		mux := event.NewMux()
 		var got []string
@@ -47,11 +49,11 @@ func TestBot(t *testing.T) {
 		last := f.LoggedEvents()[1].ID
 		require.Equal(t, last+1, f.kept(c), "the offset is kept as soon as nothing is in work")
 		require.Len(t, f.LoggedEvents(), 2, "and acknowledged by the next request")
-		time.Sleep(polling.DefaultMinInterval)
+		pass(polling.DefaultMinInterval)
 		synctest.Wait()
 		require.Empty(t, f.LoggedEvents())
 		f.say(eventtest.AdminID, "one", "two")
-		time.Sleep(polling.DefaultMaxInterval)
+		pass(polling.DefaultMaxInterval)
 		require.NoError(t, r.end())
 		require.Equal(t, []string{"piled up", "one", "two"}, got)
 		s := c.Stats()
@@ -70,7 +72,8 @@ func TestBot(t *testing.T) {
 }
 
 func TestPace(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
 		var at []time.Time
 		began := time.Now()
@@ -78,7 +81,7 @@ func TestPace(t *testing.T) {
 		c := f.consumer(&recorder{}, polling.WithBatchSize(2))
 		f.say(eventtest.AdminID, "a", "b", "c", "d") // five events with the joining of the chat
 		r := run(t, c)
-		time.Sleep(5 * time.Minute)
+		pass(5 * time.Minute)
 		require.NoError(t, r.end())
 		require.Equal(t, began, at[0])
 		require.Equal(t, 2*time.Second, at[1].Sub(at[0]), "hasMore")
@@ -96,7 +99,8 @@ func TestPace(t *testing.T) {
 
 // An event that is retried holds up its chat, and the offset, and nothing else.
 func TestRetriesHoldUpTheirChatOnly(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
 		users := f.users(2)
 		h := &recorder{fail: func(text string) error {
@@ -110,14 +114,14 @@ func TestRetriesHoldUpTheirChatOnly(t *testing.T) {
 		bad := f.LoggedEvents()[0].ID
 		f.say(users[1], "other")
 		r := run(t, c)
-		time.Sleep(10 * time.Second)
+		pass(10 * time.Second)
 		f.say(users[1], "later")
-		time.Sleep(6 * time.Second)
+		pass(6 * time.Second)
 		require.Equal(t, []string{"bad", "other", "later"}, h.seen())
 		require.Equal(t, bad, f.kept(c), "the offset waits")
 		require.Equal(t, 2, c.Stats().InWork)
 		require.Equal(t, bad, f.LoggedEvents()[0].ID, "the portal still has it")
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		require.Equal(t, []string{"bad", "other", "later", "bad", "bad", "behind"}, h.seen())
 		require.Empty(t, f.LoggedEvents(), "then it is given up")
 		require.NoError(t, r.end())
@@ -130,7 +134,8 @@ func TestRetriesHoldUpTheirChatOnly(t *testing.T) {
 }
 
 func TestOutcomes(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
 		users := f.users(1)
 		errs := map[string]error{"drop": event.Drop(errTest), "gone": event.ErrGone, "fail": errTest, "ok": nil}
@@ -174,7 +179,8 @@ func TestOutcomes(t *testing.T) {
 }
 
 func TestUserEvents(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
 		users := f.users(1)
 		h := &recorder{}
@@ -184,16 +190,16 @@ func TestUserEvents(t *testing.T) {
 		_, err := f.Add(eventtest.ChatMessage, map[string]any{"DIALOG_ID": eventtest.AdminID, "MESSAGE": "to the user"}, users[0])
 		require.NoError(t, err)
 		f.say(users[0], "to the bot")
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		require.Equal(t, []string{"to the user", "to the bot"}, h.seen())
 		require.Empty(t, f.LoggedEvents())
 		require.ErrorIs(t, c.Unsubscribe(t.Context()), polling.ErrRunning)
 
 		require.NoError(t, f.api.Call(t.Context(), "im.v2.Event.unsubscribe", nil, nil)) // somebody else
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		require.NoError(t, f.RaiseForUser(eventtest.AdminID, "ONIMV2JOINCHAT", nil))
 		require.Len(t, f.LoggedEvents(), 1, "the consumer has subscribed again")
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		require.Equal(t, "ONIMV2JOINCHAT", h.seen()[2])
 		require.NoError(t, r.end())
 		require.NoError(t, c.Unsubscribe(t.Context()))
@@ -204,7 +210,8 @@ func TestUserEvents(t *testing.T) {
 }
 
 func TestUser(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
 		users := f.users(2)
 		mux := event.NewMux()
@@ -233,6 +240,7 @@ func TestUser(t *testing.T) {
 }
 
 func TestPermanentErrors(t *testing.T) {
+	t.Parallel()
 	for name, tt := range map[string]struct {
 		fault eventtest.Fault
 		want  error
@@ -247,7 +255,8 @@ func TestPermanentErrors(t *testing.T) {
 		"application out": {eventtest.Fail(401, "APPLICATION_NOT_FOUND", ""), nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
 				f := newFixture(t)
 				f.Always("imbot.v2.event.get", tt.fault)
 				for _, work := range []func(context.Context) error{f.consumer(&recorder{}).Run, f.consumer(&recorder{}).Drain} {
@@ -266,6 +275,7 @@ func TestPermanentErrors(t *testing.T) {
 }
 
 func TestPassingErrors(t *testing.T) {
+	t.Parallel()
 	for name, fault := range map[string]eventtest.Fault{
 		"too many":        eventtest.Fail(429, "QUERY_LIMIT_EXCEEDED", "Too many requests"),
 		"page":            eventtest.Answer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTooManyRequests) })),
@@ -276,7 +286,8 @@ func TestPassingErrors(t *testing.T) {
 		"unknown refusal": eventtest.Fail(400, "SOMETHING_NEW", ""),
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
 				f := newFixture(t)
 				f.say(eventtest.AdminID, "Hello")
 				f.Times(4, "imbot.v2.event.get", fault)
@@ -320,7 +331,8 @@ func (s *flakyStore) Keep(ctx context.Context, key polling.Key, offset int64) er
 }
 
 func TestStoreFails(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
 		f.say(eventtest.AdminID, "Hello")
 		h := &recorder{}
@@ -328,7 +340,7 @@ func TestStoreFails(t *testing.T) {
 		c, err := polling.NewBot(f.api, f.bot, h, s, silent())
 		require.NoError(t, err)
 		var offsets []string
-		f.Always("imbot.v2.event.get", eventtest.Before(func(*http.Request) { offsets = append(offsets, fmt.Sprint(f.kept(c))) }))
+		f.Always("imbot.v2.event.get", eventtest.Before(func(*http.Request) { offsets = append(offsets, strconv.FormatInt(f.kept(c), 10)) }))
 		require.NoError(t, c.Drain(t.Context()))
 		require.Equal(t, []string{"ONIMBOTV2JOINCHAT", "Hello"}, h.seen(), "nothing is asked for before the offset is kept")
 		require.Len(t, offsets, 2)
@@ -359,6 +371,7 @@ func (s badStore) Load(context.Context, polling.Key) (int64, error) { return int
 func (badStore) Keep(context.Context, polling.Key, int64) error     { return nil }
 
 func TestStop(t *testing.T) {
+	t.Parallel()
 	for name, tt := range map[string]struct {
 		grace     time.Duration
 		needs     time.Duration // that the handler takes, unless its context ends
@@ -370,7 +383,8 @@ func TestStop(t *testing.T) {
 		"no grace":                {0, time.Second, 2, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
 				f := newFixture(t)
 				users := f.users(1)
 				c := f.consumer(event.HandlerFunc(func(ctx context.Context, d *event.Delivery) error {
@@ -441,7 +455,8 @@ func TestScriptedResponses(t *testing.T) {
 		"huge ID": {[]string{pg(5, false, ev("9223372036854775807", "a"))}, []string{"a"}, 0, []any{nil, int64(5)}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
 				h := &recorder{}
 				caller := &scripted{next: func(n int, _ map[string]any) (string, error) {
 					if n > len(tt.pages) {
@@ -472,7 +487,8 @@ func TestScriptedResponses(t *testing.T) {
 
 // A portal that returns ever more while nothing ends does not fill the memory.
 func TestWindowIsBounded(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		block := make(chan struct{})
 		caller := &scripted{next: func(_ int, params map[string]any) (string, error) {
 			limit, _ := params["limit"].(int)
@@ -488,7 +504,7 @@ func TestWindowIsBounded(t *testing.T) {
 		}), polling.NewMemoryStore(), silent())
 		require.NoError(t, err)
 		r := run(t, c)
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		require.Len(t, caller.offsets(), 10, "after a thousand events it waits")
 		require.Equal(t, 1000, c.Stats().InWork)
 		close(block)
@@ -541,7 +557,8 @@ func (named) MemberID() string { return "m" }
 
 // The botToken of an incoming webhook reaches the portal, and no log.
 func TestBotToken(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		caller := &scripted{next: func(n int, params map[string]any) (string, error) {
 			require.Equal(t, "very-secret", params["botToken"])
@@ -562,7 +579,8 @@ func TestBotToken(t *testing.T) {
 
 // An event that cannot be put aside stays on the portal.
 func TestDroppedHookFails(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
 		users := f.users(2)
 		broken := true
@@ -585,7 +603,7 @@ func TestDroppedHookFails(t *testing.T) {
 		f.say(users[1], "other")
 		bad := f.LoggedEvents()[0].ID
 		r := run(t, c)
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		require.ElementsMatch(t, []string{"bad", "other"}, h.seen())
 		require.Equal(t, bad, f.kept(c))
 		require.NoError(t, r.end(), "it does not hold up the stop")

@@ -32,7 +32,8 @@ func (l *fragileLeaser) Acquire(ctx context.Context, owner string, ttl time.Dura
 }
 
 func TestOneOfManyPolls(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
 		users := f.users(1)
 		leaser := offline.NewMemoryLeaser()
@@ -49,13 +50,13 @@ func TestOneOfManyPolls(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, owners, 2, "of the bot and of the user")
 		f.say(users[0], "one")
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		require.Equal(t, []string{"one"}, handlers[0].seen())
 		require.ErrorIs(t, f.consumer(&recorder{}, polling.WithLeaser(leaser)).Drain(t.Context()), polling.ErrLeaseHeld)
 		require.Zero(t, all[1].Stats().Requests+all[2].Stats().Requests)
 		require.NoError(t, runs[0].end())
 		f.say(users[0], "two")
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		require.Equal(t, []string{"two"}, slices.Concat(handlers[1].seen(), handlers[2].seen()), "another one took over")
 		require.NoError(t, runs[1].end())
 		require.NoError(t, runs[2].end())
@@ -67,7 +68,8 @@ func TestOneOfManyPolls(t *testing.T) {
 
 // A consumer that needs two leases does not keep one of them from others.
 func TestHalfOfTheLeases(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
 		leaser := offline.NewMemoryLeaser()
 		user, err := polling.NewUser(f.api, eventtest.AdminID, &recorder{}, f.store, silent(), polling.WithLeaser(leaser))
@@ -76,22 +78,24 @@ func TestHalfOfTheLeases(t *testing.T) {
 		synctest.Wait()
 		both := f.consumer(&recorder{}, polling.WithLeaser(leaser), polling.WithUserEvents(eventtest.AdminID))
 		second := run(t, both)
-		time.Sleep(10 * time.Second)
+		pass(10 * time.Second)
 		require.Zero(t, both.Stats().Requests)
 		require.Eventually(t, func() bool {
 			return f.consumer(&recorder{}, polling.WithLeaser(leaser)).Drain(t.Context()) == nil
 		}, time.Minute, 100*time.Millisecond, "the bot is free most of the time")
 		require.NoError(t, first.end())
-		time.Sleep(10 * time.Second)
+		pass(10 * time.Second)
 		require.NotZero(t, both.Stats().Requests)
 		require.NoError(t, second.end())
 	})
 }
 
 func TestLostLease(t *testing.T) {
+	t.Parallel()
 	for name, stopping := range map[string]bool{"at work": false, "in the grace period": true} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
 				f := newFixture(t)
 				users := f.users(2)
 				leaser := &fragileLeaser{MemoryLeaser: offline.NewMemoryLeaser()}
@@ -114,7 +118,7 @@ func TestLostLease(t *testing.T) {
 				if stopping {
 					require.NoError(t, r.end())
 				} else {
-					time.Sleep(polling.DefaultLeaseTTL)
+					pass(polling.DefaultLeaseTTL)
 				}
 				require.ErrorIs(t, cause, polling.ErrLeaseLost)
 				require.LessOrEqual(t, time.Since(began), polling.DefaultLeaseTTL)
@@ -123,7 +127,7 @@ func TestLostLease(t *testing.T) {
 					return
 				}
 				leaser.broken.Store(false)
-				time.Sleep(time.Minute)
+				pass(time.Minute)
 				require.NoError(t, r.end())
 				require.Empty(t, f.LoggedEvents(), "it goes on when the lease is back")
 				balanced(t, c.Stats())

@@ -189,7 +189,8 @@ func TestModel(t *testing.T) {
 	}
 	for _, seed := range seeds {
 		t.Run("seed "+strconv.FormatUint(seed, 10), func(t *testing.T) {
-			bubble(t, func(t *testing.T) { runModel(t, seed) })
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) { runModel(t, seed) })
 		})
 	}
 }
@@ -219,7 +220,7 @@ func runModel(t *testing.T, seed uint64) {
 			processes[which] = m.start()
 		case 2:
 			m.leaser.broken.Store(true)
-			time.Sleep(wait * 6)
+			pass(wait * 6)
 			m.leaser.broken.Store(false)
 		case 3:
 			f.Once("imbot.v2.event.get", []eventtest.Fault{
@@ -230,10 +231,10 @@ func runModel(t *testing.T, seed uint64) {
 				m.write(users)
 			}
 		}
-		time.Sleep(wait)
+		pass(wait)
 	}
 	f.Heal()
-	for began := time.Now(); len(f.LoggedEvents()) > 0; time.Sleep(time.Second) {
+	for began := time.Now(); len(f.LoggedEvents()) > 0; pass(time.Second) {
 		require.Less(t, time.Since(began), time.Hour, "events are left")
 	}
 	for _, p := range processes {

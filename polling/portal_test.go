@@ -7,7 +7,6 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -42,11 +41,11 @@ type fixture struct {
 	store *polling.MemoryStore
 }
 
-func newFixture(tb testing.TB, opts ...eventtest.Option) *fixture {
+func newFixture(tb testing.TB) *fixture {
 	tb.Helper()
 	network := eventtest.NewNetwork()
 	f := &fixture{t: tb, net: network, store: polling.NewMemoryStore(), Portal: eventtest.NewPortal(tb,
-		append([]eventtest.Option{eventtest.WithTokenLifetime(1000 * time.Hour), eventtest.WithNetwork(network)}, opts...)...)}
+		eventtest.WithTokenLifetime(1000*time.Hour), eventtest.WithNetwork(network))}
 	var err error
 	f.app, err = f.AddApp(eventtest.App{Scope: []string{"imbot", "im"}})
 	require.NoError(tb, err)
@@ -177,13 +176,6 @@ func balanced(tb testing.TB, s polling.Stats) {
 	require.Zero(tb, s.InWork)
 }
 
-// bubble runs a test in a bubble of synctest.
-func bubble(t *testing.T, test func(t *testing.T)) {
-	t.Helper()
-	t.Parallel()
-	synctest.Test(t, test)
-}
-
 // scripted is a caller whose responses a test writes.
 type scripted struct {
 	mu    sync.Mutex
@@ -220,3 +212,6 @@ func (s *scripted) offsets() []any {
 	}
 	return list
 }
+
+// pass lets fake time pass.
+func pass(d time.Duration) { time.Sleep(d) } //nolint:forbidigo // in fake time

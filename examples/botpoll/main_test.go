@@ -3,8 +3,8 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -97,13 +97,13 @@ func TestOnce(t *testing.T) {
 	require.Equal(t, "nobody hears", text(lines[0]))
 
 	colleague := p.AddUser(eventtest.User{Name: "Anna"})
-	require.Empty(t, once(t, env, "-user-events", fmt.Sprint(eventtest.AdminID)), "it subscribes")
+	require.Empty(t, once(t, env, "-user-events", strconv.FormatInt(eventtest.AdminID, 10)), "it subscribes")
 	_, err := p.Add(eventtest.ChatMessage, map[string]any{"DIALOG_ID": eventtest.AdminID, "MESSAGE": "Lunch?"}, colleague)
 	require.NoError(t, err)
-	lines = once(t, env, "-user-events", fmt.Sprint(eventtest.AdminID))
+	lines = once(t, env, "-user-events", strconv.FormatInt(eventtest.AdminID, 10))
 	require.Len(t, lines, 1)
 	require.Equal(t, "ONIMV2MESSAGEADD", lines[0]["event"])
-	code, _, stderr := programtest.Run(t, run, env, "-once", "-user-events", fmt.Sprint(colleague))
+	code, _, stderr := programtest.Run(t, run, env, "-once", "-user-events", strconv.FormatInt(colleague, 10))
 	require.Equal(t, 1, code)
 	require.Contains(t, stderr, "the caller belongs to another application, portal or user")
 }
