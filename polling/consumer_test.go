@@ -423,12 +423,14 @@ func TestStop(t *testing.T) {
 }
 
 func TestScriptedResponses(t *testing.T) {
+	t.Parallel()
 	ev := func(id any, text string) string {
 		return fmt.Sprintf(`{"eventId":%v,"type":"ONIMBOTV2MESSAGEADD","data":{"message":{"id":1,"text":%q},"chat":{"id":%q}}}`, id, text, text)
 	}
 	pg := func(next any, more bool, events ...string) string {
 		return fmt.Sprintf(`{"events":[%s],"nextOffset":%v,"hasMore":%v}`, strings.Join(events, ","), next, more)
 	}
+	const foreign = `{"eventId":1,"type":"ONIMBOTV2MESSAGEADD","data":{"bot":{"auth":{"access_token":"t","member_id":"x"}}}}`
 	for name, tt := range map[string]struct {
 		pages   []string // then empty ones
 		want    []string // that is handled
@@ -448,11 +450,8 @@ func TestScriptedResponses(t *testing.T) {
 		"no ID and no way on":   {[]string{pg(2, false, ev("null", "a"), ev(2, "b")), pg(3, false, ev(1, "a"), ev(2, "b"))}, []string{"a", "b"}, 0, []any{nil, nil, int64(3)}},
 		"nothing but more":      {[]string{pg(9, true), pg(11, false, ev(10, "a"))}, []string{"a"}, 0, []any{nil, int64(9), int64(11)}},
 		"damaged":               {[]string{pg(4, false, `{"eventId":1,"type":5}`, `{"eventId":2}`, ev(3, "a"), `7`)}, []string{"a"}, 3, []any{nil, int64(4)}},
-		"another portal's": {
-			[]string{pg(2, false, `{"eventId":1,"type":"ONIMBOTV2MESSAGEADD","data":{"bot":{"auth":{"access_token":"t","member_id":"x"}}}}`)},
-			nil, 1, []any{nil, int64(2)},
-		},
-		"huge ID": {[]string{pg(5, false, ev("9223372036854775807", "a"))}, []string{"a"}, 0, []any{nil, int64(5)}},
+		"another portal's":      {[]string{pg(2, false, foreign)}, nil, 1, []any{nil, int64(2)}},
+		"huge ID":               {[]string{pg(5, false, ev("9223372036854775807", "a"))}, []string{"a"}, 0, []any{nil, int64(5)}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -181,7 +181,7 @@ func TestModel(t *testing.T) {
 	if *modelSeed == 0 {
 		seeds = nil
 		for n := range 6 {
-			seeds = append(seeds, uint64(n+1)) //nolint:gosec // small
+			seeds = append(seeds, uint64(n+1))
 		}
 		if testing.Short() {
 			seeds = seeds[:2]

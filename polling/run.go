@@ -129,7 +129,7 @@ func (r *run) failed(ctx context.Context, message string, err error) (time.Durat
 	r.failures++
 	wait := errorBackoff().After(r.failures)
 	r.nextPoll = time.Now().Add(wait)
-	r.c.log(ctx, slog.LevelWarn, message, errorAttr(nil, err), waitAttr(wait)) //nolint:sloglint // the callers' messages are static
+	r.c.log(ctx, slog.LevelWarn, message, errorAttr(nil, err), waitAttr(wait))
 	return wait, nil
 }
 
@@ -254,7 +254,7 @@ func (r *run) poll(ctx context.Context, offset int64, limit int) error {
 	})
 	items := make([]*dispatch.Item, len(events))
 	for i, f := range events {
-		items[i] = f.item(r.values)
+		items[i] = f.item(r.values) //nolint:contextcheck // items have contexts of their own
 	}
 	r.portal.Add(items...) //nolint:contextcheck // items have contexts of their own
 	return nil
@@ -313,7 +313,7 @@ func (r *run) drained() bool {
 func (r *run) stop(ctx context.Context) {
 	cfg := r.c.cfg
 	close(r.stopping)
-	r.portal.Stop(ErrStopped)
+	r.portal.Stop(ErrStopped) //nolint:contextcheck // handlers have contexts of their own
 	if errors.Is(context.Cause(ctx), ErrLeaseLost) {
 		r.loseLease()
 	}
