@@ -171,6 +171,24 @@ func TestCommandsOfOthers(t *testing.T) {
 	require.Equal(t, "ONIMBOTMESSAGEADD", in.events(t)[3], "commands go with their bot")
 }
 
+// TestIdenticalEventsOfTwoApplications calls a command of each in one message. Without data their
+// events differ only by whom they are for.
+func TestIdenticalEventsOfTwoApplications(t *testing.T) {
+	t.Parallel()
+	p, in := eventtest.NewPortal(t, eventtest.WithQuirks(func(q *eventtest.Quirks) { q.NoData = true })), newInbox(t)
+	bot := int64(0)
+	for _, name := range []string{"one", "two"} {
+		c := install(t, p, eventtest.App{Scope: []string{"imbot"}})
+		id, err := c.app.AddBot(eventtest.Bot{})
+		require.NoError(t, err)
+		c.ok("imbot.command.register", with(with(echo(id, in.URL+"/"+name), "COMMAND", name), "COMMON", "Y"))
+		bot = id
+	}
+	tell(t, p, bot, eventtest.AdminID, "/one\n/two")
+	wait(t, p)
+	require.Len(t, in.bodies, 2)
+}
+
 func TestCommandMethods(t *testing.T) {
 	t.Parallel()
 	p, c, in, bot, command := commandPortal(t)
