@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -128,13 +127,12 @@ func TestWhatCallsCommands(t *testing.T) {
 	}
 }
 
-// TestManyCommands sends a message of a million lines, each of which calls a command.
+// TestManyCommands sends a message of 100,000 lines, each of which calls the command. Only the last
+// call has tokens of the bot.
 func TestManyCommands(t *testing.T) {
 	t.Parallel()
 	p, _, in, bot, _ := commandPortal(t)
-	start := time.Now()
-	tell(t, p, bot, eventtest.AdminID, strings.Repeat("/echo\n", 1_000_000))
-	require.Less(t, time.Since(start), 20*time.Second)
+	tell(t, p, bot, eventtest.AdminID, strings.Repeat("/echo\n", 100_000))
 	wait(t, p)
 	require.Equal(t, []string{"ONIMBOTJOINCHAT", "ONIMCOMMANDADD"}, in.events(t))
 }
