@@ -220,6 +220,8 @@ func TestSound(t *testing.T) {
 				if name == "online" {
 					require.Contains(t, r.String(), "test ok")
 					require.Contains(t, r.String(), "probe ok")
+					require.Contains(t, r.String(), "all 2 wanted ones are there, and 1 of other programs")
+					require.Contains(t, r.String(), "the platform itself has bound ONAPPINSTALL")
 				}
 			})
 		})
@@ -556,6 +558,24 @@ func TestBroken(t *testing.T) {
 		},
 		"clock is wrong": {
 			prepare: func(_ *testing.T, w *world) { w.Advance(10 * time.Minute) }, want: []doctor.Code{doctor.ClockSkew}, says: "10m apart",
+		},
+		// Ages count by the portal's clock.
+		"clock is wrong and deliveries are late": {
+			prepare: func(_ *testing.T, w *world) {
+				w.Advance(10 * time.Minute)
+				w.opts = append(w.opts, doctor.WithReceived(doctor.Received{
+					Accepted: 1, Last: []doctor.Arrival{{Fired: w.Now().Add(-5 * time.Minute), At: time.Now()}},
+				}))
+			},
+			want: []doctor.Code{doctor.DeliveriesLate, doctor.ClockSkew}, says: "by 5m",
+		},
+		"clock is wrong and nobody reads the queue": {
+			prepare: func(t *testing.T, w *world) {
+				t.Helper()
+				w.Advance(10 * time.Minute)
+				w.fillQueue(t, func(*rest.Client) {})
+			},
+			want: []doctor.Code{doctor.QueueWaits, doctor.ClockSkew},
 		},
 		"trial ends": {
 			prepare: fault("app.info", eventtest.Rewrite(func(body []byte) []byte {
