@@ -57,7 +57,7 @@ var errIncomingWebhook = errors.New("an incoming webhook cannot manage events")
 // checkStored looks at the stored installation and at the client ID and secret.
 func (e *exam) checkStored(ctx context.Context) {
 	if e.portals == nil {
-		e.skip(checkCredentials, "needs WithPortals")
+		e.skip(checkCredentials, "the OAuth server is not asked")
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, e.timeout)
@@ -82,6 +82,8 @@ func (e *exam) checkStored(ctx context.Context) {
 	switch err := e.portals.CheckCredentials(ctx, e.memberID); {
 	case err == nil:
 		e.ok(checkCredentials, "the OAuth server does not refuse the client ID and secret")
+	case errors.Is(ctx.Err(), context.Canceled):
+		e.skip(checkCredentials, "stopped")
 	case errors.Is(err, oauth.ErrTemporary):
 		e.warn(checkCredentials, CheckFailed, "The OAuth server gave no usable response: "+errorText(err), "Try again later.")
 	default:

@@ -144,7 +144,7 @@ func (e *exam) unreachable(ctx context.Context, handler string, err error) {
 func (e *exam) checkDeliveries(context.Context) {
 	r := e.received
 	if r == nil {
-		e.skip(checkDeliveries, "needs WithReceived")
+		e.skip(checkDeliveries, "it is not known what the handler has seen")
 		return
 	}
 	rejected, reasons := uint64(0), []string(nil)
