@@ -15,6 +15,7 @@ const look = { failed: '', q: '', limit: 100, calls_failed: '', calls_q: '', kin
 let stop = () => {};
 let skew = 0;
 let portal = null;
+let port = null; // of the portal when the page was opened
 
 function follow() {
   stop();
@@ -74,7 +75,8 @@ function showPortals(portals) {
     node.textContent = p.domain;
     if (p.member_id === portal.member_id) node.setAttribute('aria-current', 'page');
   });
-  if (location.port !== portal.port && new URL(location.href).protocol === 'http:') moved(at(portal.port));
+  port ??= portal.port; // may differ from that of this page, for example behind a tunnel
+  if (port !== portal.port) moved(at(portal.port));
 }
 
 // moved follows the portal to its new address after it was renamed.
