@@ -90,7 +90,8 @@ func (pg *page) apps() []appView {
 		}
 		views = append(views, appView{
 			ID: a.ClientID(), Handler: handlers[a.ClientID()], Page: opened, Scope: append([]string{}, a.Scope()...), State: state,
-			Active: a.Active(), PaymentExpired: a.PaymentExpired(), Bindings: bindings[:min(len(bindings), maxBound)], Bound: len(bindings), Bots: botsOf(a),
+			Active: a.Active(), PaymentExpired: a.PaymentExpired(), Bindings: bindings[:min(len(bindings), maxBound)], Bound: len(bindings),
+			Bots: botsOf(a),
 		})
 	}
 	return views

@@ -410,7 +410,7 @@ func TestStreamsAreBounded(t *testing.T) {
 	open := func() (int, io.Closer) {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.page+"/api/stream", http.NoBody)
 		require.NoError(t, err)
-		resp, err := client.Do(r) //nolint:bodyclose // the caller closes it
+		resp, err := client.Do(r)
 		require.NoError(t, err)
 		return resp.StatusCode, resp.Body
 	}

@@ -59,7 +59,7 @@ func (p *process) request(method, path, body string, headers ...string) (int, ht
 	if method == http.MethodPost {
 		r.Header.Set("Content-Type", "application/json")
 	}
-	for i := 0; i < len(headers); i += 2 {
+	for i := 0; i+1 < len(headers); i += 2 {
 		if headers[i] == "Host" {
 			r.Host = headers[i+1]
 			continue
