@@ -17,7 +17,7 @@
 // # Ways to get tokens
 //
 //	an install event     Portals.Verify confirms and stores it; webhook.Handler calls that
-//	the install page     PageHandler with Portals.Install
+//	the install page     PageHandler with Portals.Install and FinishInstall
 //	authorization code   States.Authorize, then RedirectHandler with Portals.Exchange
 //	a system user        ONAPPUSERREADY, which Portals.Verify confirms and stores as that user's tokens
 //	configuration        Portals.Seed
@@ -50,6 +50,17 @@
 // event; [Portals.ActingOrApp] falls back to the application's. [Portals.User] gives the token of a
 // user that [Portals.KeepUser] or [Portals.ExchangeUser] stored.
 //
+// # Pages
+//
+// [PageHandler] verifies the POST with which a portal opens a page of the application in a frame.
+// [Portals.Sessions] protects the requests that the page sends afterwards. [FinishInstall] serves
+// the last page of an installation.
+//
+// # At the start
+//
+// [ReconcileAll] gives all stored portals the bindings that the program wants, notices those that
+// removed the application while the program was down, and refuses a wrong handler URL.
+//
 // # Guarantees
 //
 // Everything that is stored comes from responses of the OAuth server, except by [Portals.Seed]. No
@@ -77,7 +88,8 @@
 // Only the OAuth server can change a portal's address. An access token goes to the stored address,
 // never to one in an event, a page or a redirect.
 //
-// A hook of [Portals.Lifecycle] runs once for an event, as far as this process remembers.
+// A hook of [Portals.Lifecycle] runs once for an event, or for an installation that comes as page
+// and as event, as far as this process remembers.
 //
 // Everything here is safe for concurrent use. The zero [MemoryStore] is ready; the zero [Portals]
 // is not usable. Nothing here prints a secret.

@@ -66,7 +66,7 @@ func (e PortalError) Unwrap() error { return e.Err }
 // String returns one line for a log: the numbers, and the first few failures. It holds no token.
 func (r ReconcileReport) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d portals: %d unchanged, %d changed (+%d -%d bindings), %d removed, %d failed",
+	fmt.Fprintf(&b, "portals: %d, unchanged: %d, changed: %d (+%d -%d bindings), removed: %d, failed: %d",
 		r.Portals, r.Unchanged, r.Changed, r.Bound, r.Unbound, r.Removed, r.Failed)
 	for i, e := range r.Errors {
 		if i == maxShownErrors {

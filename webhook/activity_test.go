@@ -48,7 +48,10 @@ func TestActivities(t *testing.T) {
 	for name, opts := range map[string]func(t *testing.T) []webhook.Option{
 		"memory": func(*testing.T) []webhook.Option { return nil },
 		"sync":   func(*testing.T) []webhook.Option { return []webhook.Option{webhook.WithSync()} },
-		"store":  func(t *testing.T) []webhook.Option { t.Helper(); return []webhook.Option{webhook.WithStore(newStore(t))} },
+		"store": func(t *testing.T) []webhook.Option {
+			t.Helper()
+			return []webhook.Option{webhook.WithStore(newStore(t))}
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"slices"
 	"strings"
 
@@ -19,6 +20,7 @@ type app struct {
 	mux      *event.Mux
 	verifier webhook.Verifier
 	access   *program.Access // of an application; nil with outgoing webhooks only
+	install  http.Handler    // the installation page of an application; nil with outgoing webhooks only
 }
 
 func newApp(ctx context.Context, cfg config, s *storage, p *printer) (*app, error) {
@@ -40,6 +42,12 @@ func newApp(ctx context.Context, cfg config, s *storage, p *printer) (*app, erro
 		verifiers = append(verifiers, a.access.Tokens)
 		// Installations are stored before the hook runs, and forgotten after a verified ONAPPUNINSTALL.
 		a.access.Tokens.Lifecycle(a.mux, oauth.Hooks{Installed: a.installed})
+		page, err := oauth.PageHandler(a.access.Tokens.Install, oauth.FinishInstall(nil), oauth.WithPageLogger(cfg.logger))
+		if err != nil {
+			a.release()
+			return nil, err
+		}
+		a.install = page
 	}
 	a.verifier = webhook.Any(verifiers...)
 	a.mux.Use(p.printing)
@@ -75,19 +83,15 @@ func (a *app) bindings() []event.Binding {
 
 // installed binds the events at a portal that was installed.
 func (a *app) installed(ctx context.Context, in oauth.Installation, _ event.AppInstall) error {
-	return a.bind(ctx, in.MemberID)
-}
-
-func (a *app) bind(ctx context.Context, memberID string) error {
 	wanted := a.bindings()
 	if len(wanted) == 0 {
 		return nil
 	}
-	return event.NewAPI(a.access.API.Portal(memberID)).Reconcile(ctx, wanted)
+	return event.NewAPI(a.access.API.Portal(in.MemberID)).Reconcile(ctx, wanted)
 }
 
 // bindAll updates the bindings of every stored portal, because EVENTS or PUBLIC_URL may have
-// changed while the receiver was down.
+// changed while the receiver was down. It forgets portals that have removed the application.
 func (a *app) bindAll(ctx context.Context) {
 	if a.access == nil {
 		return
@@ -100,17 +104,9 @@ func (a *app) bindAll(ctx context.Context) {
 		a.cfg.logger.LogAttrs(ctx, slog.LevelInfo,
 			"EVENTS lacks ONAPPUNINSTALL: the receiver does not notice when a portal removes the application")
 	}
-	for key, err := range oauth.Keys(ctx, a.access.Store, a.access.Tokens.ClientID()) {
-		if ctx.Err() != nil {
-			return
-		}
-		if err == nil && key.UserID == 0 {
-			err = a.bind(ctx, key.MemberID)
-		}
-		if err != nil {
-			a.cfg.logger.LogAttrs(ctx, slog.LevelError, "bindings could not be updated",
-				slog.String("member_id", key.MemberID), slog.String("error", err.Error()))
-		}
+	// It logs what it did, and which portals failed.
+	if _, err := oauth.ReconcileAll(ctx, a.access.Tokens, a.access.API.Portal, a.bindings()); err != nil && ctx.Err() == nil {
+		a.cfg.logger.LogAttrs(ctx, slog.LevelError, "bindings could not be updated", slog.String("error", err.Error()))
 	}
 }
 

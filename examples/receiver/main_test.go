@@ -215,6 +215,33 @@ func portalWithApp(t *testing.T, data string) (portal *eventtest.Portal, app *ev
 	}, behind
 }
 
+// TestApplicationWithPages: the page installs the application, and the portals that removed it while
+// the receiver was down are noticed at the start.
+func TestApplicationWithPages(t *testing.T) {
+	t.Parallel()
+	portal, _, env, front := portalWithApp(t, filepath.Join(t.TempDir(), "state"))
+	app, err := portal.AddApp(eventtest.App{
+		Scope: []string{"crm"}, UI: true, HandlerURL: strings.Replace(env["PUBLIC_URL"], "/events", "/install", 1),
+	})
+	require.NoError(t, err)
+	env["B24_CLIENT_ID"], env["B24_CLIENT_SECRET"] = app.ClientID(), string(app.ClientSecret())
+	p := start(t, env)
+	front.Store(p)
+	require.NoError(t, app.Install(t.Context()))
+	require.Len(t, portal.Bindings(), 3, "those of EVENTS")
+	require.NoError(t, app.FinishInstall())
+	_, err = portal.Add(eventtest.Deal, map[string]any{"TITLE": "x"}, eventtest.AdminID)
+	require.NoError(t, err)
+	require.Equal(t, "ONCRMDEALADD", p.printed(t, 1)[0]["event"])
+	p.Stop(t)
+
+	require.NoError(t, portal.ChangeQuirks(func(q *eventtest.Quirks) { q.NoUninstallEvent = true }))
+	require.NoError(t, app.Uninstall(false))
+	again := start(t, env)
+	require.Eventually(t, func() bool { return strings.Contains(again.Stderr.String(), `"portals":1`) }, programtest.Patience, time.Millisecond)
+	require.Contains(t, again.Stderr.String(), `"removed":1`)
+}
+
 func TestApplication(t *testing.T) {
 	t.Parallel()
 	data := filepath.Join(t.TempDir(), "state")

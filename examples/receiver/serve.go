@@ -49,7 +49,7 @@ func serve(serving, draining context.Context, cfg config, stdout io.Writer) erro
 		return errors.Join(err, listener.Close())
 	}
 	var ready atomic.Bool
-	server := program.Server(routes(hook, stored, printer, &ready), cfg.logger)
+	server := program.Server(routes(hook, app.install, stored, printer, &ready), cfg.logger)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(program.LimitConnections(server, listener, program.Connections())) }()
 	ready.Store(true)
@@ -118,9 +118,12 @@ func loss(left uint64, err error) error {
 	return fmt.Errorf("%d accepted events were not printed: %w", left, err)
 }
 
-func routes(hook *webhook.Handler, stored *storage, p *printer, ready *atomic.Bool) http.Handler {
+func routes(hook *webhook.Handler, install http.Handler, stored *storage, p *printer, ready *atomic.Bool) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/bitrix24/events", p.guard(hook))
+	if install != nil {
+		mux.Handle("/bitrix24/install", install)
+	}
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		switch out := p.snapshot(); {
 		case out.state != outputReady:
