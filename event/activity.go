@@ -10,8 +10,8 @@ import (
 )
 
 // Activity is a call of an automation rule or workflow activity that the application has registered
-// with bizproc.robot.add or bizproc.activity.add. A workflow on the portal makes it when it comes to
-// the rule. [OnActivity] registers a handler for it.
+// with bizproc.robot.add or bizproc.activity.add. A workflow on the portal makes it when it comes
+// to the rule. [OnActivity] registers a handler for it.
 //
 // Like an event, a call proves the portal and nothing about its sender: everybody who opens a page
 // of the application can make one up. So check what the properties ask for before you act on it.
@@ -96,8 +96,8 @@ func (a Activity) Return(ctx context.Context, c Caller, result ActivityResult) e
 
 // OnActivity registers a handler for the automation rule or activity with that code. Codes are
 // compared as they are, with their case. The mux passes such calls to no other handler than that of
-// [Mux.Unhandled], and they are not in [Mux.Bindings], because bizproc.robot.add names their URL. An
-// HTTP handler has to let them in: see webhook.WithActivities.
+// [Mux.Unhandled], and they are not in [Mux.Bindings], because bizproc.robot.add names their URL.
+// An HTTP handler has to let them in: see webhook.WithActivities.
 //
 // Like [Mux.Handle], it panics if the code is empty or has a handler, if h is nil, and after the
 // first delivery.

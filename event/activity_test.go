@@ -134,7 +134,9 @@ func TestOnActivity(t *testing.T) {
 	require.Equal(t, []string{"ONE"}, mux.Names(), "activities are no events")
 	require.Len(t, mux.Bindings("https://example.com/b"), 1)
 
-	handle := func(code string) error { return mux.HandleEvent(t.Context(), activityOf(t, eventtest.Activity{Code: code})) }
+	handle := func(code string) error {
+		return mux.HandleEvent(t.Context(), activityOf(t, eventtest.Activity{Code: code}))
+	}
 	require.NoError(t, handle("one"))
 	require.NoError(t, handle("two"))
 	require.ErrorIs(t, handle("ONE"), event.ErrUnhandled, "codes have their case")

@@ -16,8 +16,8 @@ const maxHandlerURL = 180
 
 // ValidateHandlerURL returns an error that matches [ErrConfig] if no portal accepts the URL for
 // bindings, would confuse it with another one, or would send tokens over the internet in clear. The
-// rules are those of [Binding.Validate]. Call it when the program starts, with the URL that it takes
-// from its configuration:
+// rules are those of [Binding.Validate]. Call it when the program starts, with the URL that it
+// takes from its configuration:
 //
 //	if err := event.ValidateHandlerURL(publicURL); err != nil {
 //		return err

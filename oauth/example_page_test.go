@@ -108,8 +108,8 @@ func ExamplePageHandler() {
 	// saved by user 2
 }
 
-// Calls of pages have a session as a cookie, or as a header. http.CrossOriginProtection protects the
-// whole application, and lets only the portal's POST through.
+// Calls of pages have a session as a cookie, or as a header. http.CrossOriginProtection protects
+// the whole application, and lets only the portal's POST through.
 func ExampleSessions() {
 	portals, err := oauth.NewPortals(oauth.Config{ClientID: "local.1", ClientSecret: "secret"}, oauth.NewMemoryStore())
 	if err != nil {

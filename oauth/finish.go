@@ -40,7 +40,8 @@ func defaultFinishText(lang string) FinishText {
 // platform's script, and the page's own by its hash. FinishInstall sends it in place of one that a
 // middleware has set before. If something behind the program adds another policy, that one must
 // allow the same two scripts.
-const FinishPolicy = "script-src https://api.bitrix24.com 'sha256-tRTeNtP49Lc6WITjqwSDjZMGl8BO3mZN5VJYVH5Dhmo='; object-src 'none'; base-uri 'none'"
+const FinishPolicy = "script-src https://api.bitrix24.com " +
+	"'sha256-tRTeNtP49Lc6WITjqwSDjZMGl8BO3mZN5VJYVH5Dhmo='; object-src 'none'; base-uri 'none'"
 
 // finishScript calls BX24.installFinish. The hash in FinishPolicy is that of this text.
 const finishScript = `(function () {
@@ -73,8 +74,8 @@ const finishPage = `<!DOCTYPE html>
 `
 
 // FinishInstall returns a function that serves the last page of an installation, for [PageHandler]
-// with [Portals.Install]. The page loads the platform's script and calls BX24.installFinish. Without
-// that call an application with pages counts as not installed, and gets no events.
+// with [Portals.Install]. The page loads the platform's script and calls BX24.installFinish.
+// Without that call an application with pages counts as not installed, and gets no events.
 //
 // text returns the texts for the language of the portal, such as en, de or ru; nil means texts of
 // this package in English and Russian. The language is the browser's claim, of up to 8 letters; it

@@ -25,17 +25,17 @@ const duplicateTries = 5
 // whom [WithInstallPolicy] allows. If the policy refuses the user of a known portal, the tokens are
 // stored as that user's, for [Portals.User], and Install returns [ErrUnverified].
 //
-// A page that is loaded again brings tokens that are used up. If its access token does not prove the
-// user who installed the application, what Install returns has no tokens and no UserID.
+// A page that is loaded again brings tokens that are used up. If its access token does not prove
+// the user who installed the application, what Install returns has no tokens and no UserID.
 //
 // A page without an application token leaves the stored one as it is. Install returns
 // [ErrUnverified] if the claim is not confirmed. It returns [ErrTemporary], [ErrBusy],
 // [ErrCredentials], [ErrPayment] or [ErrStore] if it could not find out. The application's stored
 // tokens are then unchanged.
 //
-// Then Install runs [Hooks.Installed] of each [Portals.Lifecycle], as an ONAPPINSTALL does, and sets
-// SetUpAt. If a hook fails, Install returns [ErrHook]: the tokens are stored, and the hook runs again
-// when the page is opened again.
+// Then Install runs [Hooks.Installed] of each [Portals.Lifecycle], as an ONAPPINSTALL does, and
+// sets SetUpAt. If a hook fails, Install returns [ErrHook]: the tokens are stored, and the hook
+// runs again when the page is opened again.
 //
 // Source: https://apidocs.bitrix24.com/settings/app-installation/index.html
 func (p *Portals) Install(ctx context.Context, auth event.Auth) (Installation, error) {
@@ -53,7 +53,8 @@ func (p *Portals) Install(ctx context.Context, auth event.Auth) (Installation, e
 }
 
 // isInstaller reports whether the access token of a page is the user's whose tokens are stored. A
-// copy of an installation proves only the application token, which everybody who opens a page knows.
+// copy of an installation proves only the application token, which everybody who opens a page
+// knows.
 func (p *Portals) isInstaller(ctx context.Context, auth event.Auth, stored Installation) bool {
 	if auth.AccessToken == "" || stored.UserID == 0 {
 		return false

@@ -18,9 +18,9 @@ import (
 //
 // A hook gets the installation as it is stored after the event's changes. It runs once for each
 // event: a copy of an event whose hook has succeeded does nothing. After an error the hook runs
-// again when the queue retries the delivery, or when the user opens the page again. The latest 1,000
-// successes are kept in memory. So a copy that reaches another process, or this one after a restart,
-// runs its hook again.
+// again when the queue retries the delivery, or when the user opens the page again. The latest
+// 1,000 successes are kept in memory. So a copy that reaches another process, or this one after a
+// restart, runs its hook again.
 type Hooks struct {
 	// Installed runs after an installation was verified and stored: that of an ONAPPINSTALL, and that
 	// of an installation page, by [Portals.Install]. Bind events here. in.SetUpAt is zero for a new

@@ -15,8 +15,8 @@ import (
 // maxPage is far more than a page's POST takes; placements may add options of their own.
 const maxPage = 256 << 10
 
-// Page is a page of the application, which the portal opens by a POST from the user's browser. It is
-// an http.Handler, safe for concurrent use. Make one with [PageHandler].
+// Page is a page of the application, which the portal opens by a POST from the user's browser. It
+// is an http.Handler, safe for concurrent use. Make one with [PageHandler].
 type Page struct {
 	verify  func(context.Context, event.Auth) (Installation, error)
 	serve   func(w http.ResponseWriter, r *http.Request, page *event.Delivery, access Installation)
@@ -71,8 +71,9 @@ func WithPageLogger(l *slog.Logger) PageOption {
 }
 
 // PageHandler returns a page of the application. It lets verify confirm the tokens that the page
-// carries. Then it calls serve, which responds, with the confirmed access and with the request as it
-// was posted: its Data has PLACEMENT and PLACEMENT_OPTIONS. There are three functions for verify:
+// carries. Then it calls serve, which responds, with the confirmed access and with the request as
+// it was posted: its Data has PLACEMENT and PLACEMENT_OPTIONS. There are three functions for
+// verify:
 //
 //	oauth.PageHandler(portals.VerifyPage, serve) // an ordinary page: who is it?
 //	oauth.PageHandler(portals.KeepUser, serve)   // the same, and that user's tokens are stored
@@ -85,7 +86,8 @@ func WithPageLogger(l *slog.Logger) PageOption {
 //
 // The POST comes from the portal, which is another site. So exempt the address of a page from a
 // middleware against cross-site requests, such as http.CrossOriginProtection: the page proves its
-// sender by its tokens, and uses no cookie. [Sessions] protects the calls that the page makes later.
+// sender by its tokens, and uses no cookie. [Sessions] protects the calls that the page makes
+// later.
 //
 // PageHandler returns [ErrConfig] if a function is nil.
 //

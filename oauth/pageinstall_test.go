@@ -108,8 +108,8 @@ func TestPageInstallRunsTheHook(t *testing.T) {
 	})
 }
 
-// TestEventLongAfterThePage: an event that no page has announced runs the hook, because bindings may
-// be gone.
+// TestEventLongAfterThePage: an event that no page has announced runs the hook, because bindings
+// may be gone.
 func TestEventLongAfterThePage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -128,8 +128,8 @@ func TestEventLongAfterThePage(t *testing.T) {
 	})
 }
 
-// TestPageAndEventAtTheSameTime lets the event arrive while the hook of the page runs, and copies of
-// the page with the same tokens too.
+// TestPageAndEventAtTheSameTime lets the event arrive while the hook of the page runs, and copies
+// of the page with the same tokens too.
 func TestPageAndEventAtTheSameTime(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -237,10 +237,10 @@ func TestCopiedPageProvesNoUser(t *testing.T) {
 		require.NoError(t, err)
 		sessions, err := a.portals.Sessions()
 		require.NoError(t, err)
-		for name, page := range map[string]event.Auth{
-			"tokens made up":                   {MemberID: g.MemberID, AccessToken: "a-made-up", RefreshToken: "r-made-up"},
-			"only a refresh token":             {MemberID: g.MemberID, RefreshToken: "r-made-up-too"},
-			"an own access token":              {MemberID: g.MemberID, AccessToken: g.AccessToken, RefreshToken: "r-made-up-as-well"},
+		for name, page := range map[string]event.Auth{ //nolint:gosec // made up
+			"tokens made up":                   {MemberID: g.MemberID, AccessToken: "made-up", RefreshToken: "made-up"},
+			"only a refresh token":             {MemberID: g.MemberID, RefreshToken: "made-up-too"},
+			"an own access token":              {MemberID: g.MemberID, AccessToken: g.AccessToken, RefreshToken: "made-up-as-well"},
 			"an own access token, and no more": {MemberID: g.MemberID, AccessToken: g.AccessToken},
 		} {
 			page.ApplicationToken, page.ServerEndpoint = g.ApplicationToken, g.ServerEndpoint

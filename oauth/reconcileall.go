@@ -127,9 +127,9 @@ func WithReconcileOptions(opts ...event.ReconcileOption) ReconcileAllOption {
 //
 //	report, err := oauth.ReconcileAll(ctx, portals, api.Portal, mux.Bindings("https://example.com/bitrix24"))
 //
-// It first checks want, so a handler URL that no portal accepts is an [ErrConfig] at the start, even
-// if no portal is stored yet. Then it works on several portals at a time. A portal that does not
-// respond within ten seconds, or fails in a way that may pass, is tried again after all others.
+// It first checks want, so a handler URL that no portal accepts is an [ErrConfig] at the start,
+// even if no portal is stored yet. Then it works on several portals at a time. A portal that does
+// not respond within ten seconds, or fails in a way that may pass, is tried again after all others.
 //
 // If a portal or the OAuth server refuses the application, ReconcileAll confirms the removal as
 // [Portals.Removed] does. Then it runs [Hooks.Removed] and forgets the portal. Register hooks with
@@ -137,9 +137,10 @@ func WithReconcileOptions(opts ...event.ReconcileOption) ReconcileAllOption {
 //
 // Failures of portals are in the report and in the log, and do not end the call. The error is an
 // [ErrConfig]; an [ErrStore] if the portals could not be listed; or that of ctx if it ended. The
-// report is valid in any case. ReconcileAll needs memory for 10,000 member IDs at most, whatever the
-// number of portals. It costs a request for each portal, and a renewal if the token has expired. So
-// with many portals run it in a goroutine, and in one process only if several start together.
+// report is valid in any case. ReconcileAll needs memory for 10,000 member IDs at most, whatever
+// the number of portals. It costs a request for each portal, and a renewal if the token has
+// expired. So with many portals run it in a goroutine, and in one process only if several start
+// together.
 func ReconcileAll[C event.Caller](
 	ctx context.Context, p *Portals, portal func(memberID string) C, want []event.Binding, opts ...ReconcileAllOption,
 ) (ReconcileReport, error) {
@@ -263,7 +264,7 @@ func (r *reconciler) try(ctx context.Context, memberID string, limit time.Durati
 	defer r.mu.Unlock()
 	switch {
 	case err == nil:
-		r.report.add(plan, removed)
+		r.doneLocked(plan, removed)
 	case ctx.Err() != nil: // neither done nor failed
 	case may && len(r.aside) < maxSetAside && mayPass(err):
 		r.aside = append(r.aside, memberID)
@@ -279,17 +280,18 @@ func mayPass(err error) bool {
 	return outcome != event.OutcomeDropped || errors.Is(err, ErrCredentials)
 }
 
-func (r *ReconcileReport) add(plan event.Plan, removed bool) {
-	r.Portals++
+// doneLocked counts a portal that is done. r.mu must be held.
+func (r *reconciler) doneLocked(plan event.Plan, removed bool) {
+	r.report.Portals++
 	switch {
 	case removed:
-		r.Removed++
+		r.report.Removed++
 	case plan.Changes() == 0:
-		r.Unchanged++
+		r.report.Unchanged++
 	default:
-		r.Changed++
-		r.Bound += len(plan.Bind)
-		r.Unbound += len(plan.Unbind)
+		r.report.Changed++
+		r.report.Bound += len(plan.Bind)
+		r.report.Unbound += len(plan.Unbind)
 	}
 }
 

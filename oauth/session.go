@@ -48,8 +48,8 @@ type Session struct {
 //   - As a header: put the token of [Sessions.Start] into the page, and let its scripts send
 //     Authorization: Bearer with each request. This works in every browser, and no other site can
 //     make a browser send it.
-//   - As a cookie, for links, forms and images. It has the flags HttpOnly, Secure, SameSite=None and
-//     Partitioned, so that it also arrives in a frame if the browser allows that.
+//   - As a cookie, for links, forms and images. It has the flags HttpOnly, Secure, SameSite=None
+//     and Partitioned, so that it also arrives in a frame if the browser allows that.
 //
 // Browsers may send the cookie with requests that other sites cause. So a cookie is refused for a
 // method that changes something, if the request comes from another origin (ErrCrossOrigin), as
@@ -72,10 +72,10 @@ type sessionConfig struct {
 // SessionOption configures [Portals.Sessions]. A nil SessionOption is skipped.
 type SessionOption func(*sessionConfig) error
 
-// WithSessionKeys sets the secrets of sessions, each of 32 random bytes or more. The first one signs
-// and all of them check. To replace a key, put the new one in front, and drop the old one after the
-// longest session has ended. Without this option, the key is derived from the client secret: then
-// all sessions end when the client secret changes.
+// WithSessionKeys sets the secrets of sessions, each of 32 random bytes or more. The first one
+// signs and all of them check. To replace a key, put the new one in front, and drop the old one
+// after the longest session has ended. Without this option, the key is derived from the client
+// secret: then all sessions end when the client secret changes.
 func WithSessionKeys(keys ...event.Secret) SessionOption {
 	return func(cfg *sessionConfig) error {
 		if len(keys) == 0 {
@@ -155,8 +155,8 @@ func (s *Sessions) Issue(access Installation) (string, Session, error) {
 	return text, Session{MemberID: access.MemberID, UserID: access.UserID, Expires: expires}, nil
 }
 
-// Start is [Sessions.Issue], and sets the cookie. Call it before the body of the page is written. It
-// returns the text of the session for the page's scripts.
+// Start is [Sessions.Issue], and sets the cookie. Call it before the body of the page is written.
+// It returns the text of the session for the page's scripts.
 func (s *Sessions) Start(w http.ResponseWriter, access Installation) (token string, err error) {
 	token, _, err = s.Issue(access)
 	if err == nil {
@@ -169,7 +169,7 @@ func (s *Sessions) Start(w http.ResponseWriter, access Installation) (token stri
 func (*Sessions) End(w http.ResponseWriter) { setSessionCookie(w, "", -1) }
 
 func setSessionCookie(w http.ResponseWriter, value string, maxAge int) {
-	http.SetCookie(w, &http.Cookie{
+	http.SetCookie(w, &http.Cookie{ //nolint:gosec // it must arrive in a frame of another site; see Sessions.Of
 		Name: sessionCookie, Value: value, Path: "/", MaxAge: maxAge,
 		Secure: true, HttpOnly: true, SameSite: http.SameSiteNoneMode, Partitioned: true,
 	})
@@ -263,10 +263,10 @@ func bearerToken(r *http.Request) (token string, ok bool) {
 	return token, ok
 }
 
-// Require lets next serve only requests with a session, which [SessionOf] returns from the request's
-// context. The response to others is 401, or 403 to requests that come from another origin. It has
-// the code of the failure as text: no_session, invalid_session, session_expired or cross_origin.
-// After session_expired, the page can be opened again on the portal.
+// Require lets next serve only requests with a session, which [SessionOf] returns from the
+// request's context. The response to others is 401, or 403 to requests that come from another
+// origin. It has the code of the failure as text: no_session, invalid_session, session_expired or
+// cross_origin. After session_expired, the page can be opened again on the portal.
 func (s *Sessions) Require(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")

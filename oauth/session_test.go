@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -177,11 +178,11 @@ func TestSessionCookie(t *testing.T) {
 }
 
 // request is one to a handler of the application at app.example.com.
-func request(t *testing.T, method string, headers ...string) *http.Request {
+func request(t *testing.T, method string, headers ...string) *http.Request { // names and values, in turn
 	t.Helper()
 	r := httptest.NewRequestWithContext(t.Context(), method, "https://app.example.com/api", nil)
-	for i := 0; i < len(headers); i += 2 {
-		r.Header.Add(headers[i], headers[i+1])
+	for pair := range slices.Chunk(headers, 2) {
+		r.Header.Add(pair[0], pair[1])
 	}
 	return r
 }
@@ -225,10 +226,9 @@ func TestSessionsRequire(t *testing.T) {
 		},
 	}
 	h := s.Require(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		session, ok := oauth.SessionOf(r.Context())
-		require.True(t, ok)
-		require.Equal(t, member, session.MemberID)
-		_, _ = fmt.Fprint(w, session.UserID)
+		if session, ok := oauth.SessionOf(r.Context()); ok && session.MemberID == member {
+			_, _ = fmt.Fprint(w, session.UserID)
+		}
 	}))
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

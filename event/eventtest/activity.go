@@ -25,9 +25,9 @@ type Activity struct {
 // NewActivityRequest builds the POST that a portal sends to the handler of an automation rule or
 // activity: a form with workflow_id, code, document_id, document_type, event_token, properties,
 // use_subscription, timeout_duration, ts and auth. The options are those of [NewRequest], and the
-// auth block is the same; [Direct] makes the one of a portal that calls without its OAuth server. It
-// returns [ErrConfig] if a has no code or an option makes no sense, and an error if the properties
-// cannot be encoded.
+// auth block is the same; [Direct] makes the one of a portal that calls without its OAuth server.
+// It returns [ErrConfig] if a has no code or an option makes no sense, and an error if the
+// properties cannot be encoded.
 func NewActivityRequest(ctx context.Context, a Activity, opts ...RequestOption) (*http.Request, error) {
 	if a.Code == "" {
 		return nil, misconfigured("a call of an activity needs its code")

@@ -215,8 +215,8 @@ func portalWithApp(t *testing.T, data string) (portal *eventtest.Portal, app *ev
 	}, behind
 }
 
-// TestApplicationWithPages: the page installs the application, and the portals that removed it while
-// the receiver was down are noticed at the start.
+// TestApplicationWithPages: the page installs the application, and the portals that removed it
+// while the receiver was down are noticed at the start.
 func TestApplicationWithPages(t *testing.T) {
 	t.Parallel()
 	portal, _, env, front := portalWithApp(t, filepath.Join(t.TempDir(), "state"))
