@@ -9,6 +9,7 @@
 //     refreshed
 //   - [github.com/b24events/b24events/rest]: calls to a portal, with typed errors
 //   - [github.com/b24events/b24events/offline]: the offline queue and a consumer that works it
+//   - [github.com/b24events/b24events/polling]: events of bots in fetch mode and of messenger users
 //   - [github.com/b24events/b24events/event/eventtest]: a Bitrix24 portal for tests
 //
 // Start with the README, or with go run ./examples/quickstart.
