@@ -120,6 +120,7 @@ func TestLostLease(t *testing.T) {
 				} else {
 					pass(polling.DefaultLeaseTTL)
 				}
+				synctest.Wait()
 				require.ErrorIs(t, cause, polling.ErrLeaseLost)
 				require.LessOrEqual(t, time.Since(began), polling.DefaultLeaseTTL)
 				if stopping {

@@ -54,9 +54,7 @@ func (p *process) MemberID() string { return p.m.f.MemberID() }
 // Call implements event.Caller. It fails before or after the call now and then.
 func (p *process) Call(ctx context.Context, method string, params, result any) error {
 	m := p.m
-	m.mu.Lock()
-	chance := m.random.IntN(20)
-	m.mu.Unlock()
+	chance := m.roll(20)
 	if p.dead.Load() || chance == 0 {
 		return errDead
 	}
@@ -159,6 +157,13 @@ func (p *process) dropped(_ context.Context, e polling.Event, _ error) error {
 	return nil
 }
 
+// roll returns a random number below n.
+func (m *model) roll(n int) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.random.IntN(n)
+}
+
 func (m *model) start() *process {
 	p := &process{m: m}
 	c, err := polling.NewBot(p, m.f.bot, p, p, silent(), polling.WithMaxAttempts(3), polling.WithBatchSize(7), polling.WithGrace(time.Second),
@@ -208,10 +213,8 @@ func runModel(t *testing.T, seed uint64) {
 	}
 	users := f.users(4)
 	processes := []*process{m.start(), m.start()}
-	for range 80 {
-		m.mu.Lock()
-		choice, wait, which := m.random.IntN(12), time.Duration(m.random.IntN(4000))*time.Millisecond, m.random.IntN(2)
-		m.mu.Unlock()
+	for range 50 {
+		choice, wait, which := m.roll(12), time.Duration(m.roll(4000))*time.Millisecond, m.roll(2)
 		switch choice {
 		case 0: // kill -9; its lease runs out by itself
 			p := processes[which]
@@ -229,7 +232,7 @@ func runModel(t *testing.T, seed uint64) {
 		case 3:
 			f.Once("imbot.v2.event.get", []eventtest.Fault{
 				eventtest.Fail(429, "QUERY_LIMIT_EXCEEDED", ""), eventtest.LoseAnswer(), eventtest.Fail(500, "INTERNAL_SERVER_ERROR", ""),
-			}[m.random.IntN(3)])
+			}[m.roll(3)])
 		default:
 			for range choice {
 				m.write(users)
