@@ -448,6 +448,7 @@ func TestScriptedResponses(t *testing.T) {
 		"a bot's and a user's":  {[]string{pg(2, false, ev(1, "a"), strings.Replace(ev(1, "b"), "BOT", "", 1))}, []string{"a", "b"}, 0, []any{nil, int64(2)}},
 		"no ID":                 {[]string{pg(3, false, ev(`"x"`, "a"), ev(2, "b"))}, []string{"a", "b"}, 0, []any{nil, int64(3)}},
 		"no ID and no way on":   {[]string{pg(2, false, ev("null", "a"), ev(2, "b")), pg(3, false, ev(1, "a"), ev(2, "b"))}, []string{"a", "b"}, 0, []any{nil, nil, int64(3)}},
+		"no ID, later":          {[]string{pg(3, true, ev(2, "a")), pg(5, false, ev(`"x"`, "b"), ev(4, "c"))}, []string{"a", "b", "c"}, 0, []any{nil, int64(3), int64(5)}},
 		"nothing but more":      {[]string{pg(9, true), pg(11, false, ev(10, "a"))}, []string{"a"}, 0, []any{nil, int64(9), int64(11)}},
 		"damaged":               {[]string{pg(4, false, `{"eventId":1,"type":5}`, `{"eventId":2}`, ev(3, "a"), `7`)}, []string{"a"}, 3, []any{nil, int64(4)}},
 		"another portal's":      {[]string{pg(2, false, foreign)}, nil, 1, []any{nil, int64(2)}},
@@ -464,7 +465,7 @@ func TestScriptedResponses(t *testing.T) {
 					return tt.pages[n-1], nil
 				}}
 				lost := uint64(0)
-				c, err := polling.NewBot(caller, 5, h, polling.NewMemoryStore(), silent(), polling.WithWorkers(1),
+				c, err := polling.NewBot(caller, 5, h, &growingStore{t: t}, silent(), polling.WithWorkers(1),
 					polling.WithHooks(polling.Hooks{Dropped: func(_ context.Context, e polling.Event, err error) error {
 						require.Error(t, err)
 						require.NotEmpty(t, e.Raw())
@@ -482,6 +483,47 @@ func TestScriptedResponses(t *testing.T) {
 			})
 		})
 	}
+}
+
+// While an event without an ID is in work, the offset stays where it is.
+func TestEventWithoutID(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		pages := []string{
+			`{"events":[{"eventId":2,"type":"X"}],"nextOffset":3,"hasMore":true}`,
+			`{"events":[{"type":"X"},{"eventId":4,"type":"X"}],"nextOffset":5,"hasMore":true}`,
+		}
+		caller := &scripted{next: func(n int, _ map[string]any) (string, error) {
+			if n > len(pages) {
+				return `{"events":[]}`, nil
+			}
+			return pages[n-1], nil
+		}}
+		c, err := polling.NewBot(caller, 5, event.HandlerFunc(func(context.Context, *event.Delivery) error {
+			pass(10 * time.Second)
+			return nil
+		}), &growingStore{t: t}, silent(), polling.WithWorkers(1))
+		require.NoError(t, err)
+		require.NoError(t, c.Drain(t.Context()))
+		require.EqualValues(t, 3, c.Stats().Handled)
+		offsets := caller.offsets()
+		require.Equal(t, []any{int64(5)}, offsets[len(offsets)-1:])
+		require.NotContains(t, offsets, int64(4))
+	})
+}
+
+// growingStore is a store whose offset only grows.
+type growingStore struct {
+	t      *testing.T
+	offset int64
+}
+
+func (s *growingStore) Load(context.Context, polling.Key) (int64, error) { return s.offset, nil }
+
+func (s *growingStore) Keep(_ context.Context, _ polling.Key, offset int64) error {
+	require.Greater(s.t, offset, s.offset)
+	s.offset = offset
+	return nil
 }
 
 // A portal that returns ever more while nothing ends does not fill the memory.
