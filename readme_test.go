@@ -98,7 +98,7 @@ func TestServe(t *testing.T) {
 	handler.ServeHTTP(httptest.NewRecorder(), request)
 	cancel()
 	require.NoError(t, serve(ctx, "127.0.0.1:0", handler))
-	require.EqualValues(t, 1, handler.Stats().Processed)
+	require.EqualValues(t, 1, handler.Stats().Handled)
 }
 
 func TestNewApp(t *testing.T) {

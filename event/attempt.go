@@ -2,6 +2,7 @@ package event
 
 import (
 	"context"
+	"time"
 )
 
 // Attempt says how a delivery came to its handler. Packages webhook and offline put it into the
@@ -14,6 +15,10 @@ type Attempt struct {
 	Max int
 	// Parked reports that the delivery was parked before and is now retried.
 	Parked bool
+	// Received is when the delivery came into the queue that calls the handler: when its request
+	// arrived, for package webhook also in an earlier process, or when package offline read its
+	// record. It is zero if that is not known.
+	Received time.Time
 	// Merged is the number of other deliveries that this one stands for: coalescing took them out of
 	// the queue because they are about the same object.
 	Merged int

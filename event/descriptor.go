@@ -148,6 +148,20 @@ func Lookup(name string) (Info, bool) {
 	return info, true
 }
 
+// OtherEvents is what [MetricLabel] returns for events that the catalogue does not have.
+const OtherEvents = "other"
+
+// MetricLabel returns the name under which metrics may count an event. That is its wire name in the
+// catalogue, the name of the template for an event of a smart process, and [OtherEvents] for any
+// other text. So labels are as many as the catalogue has entries, whatever strangers send.
+func MetricLabel(name string) string {
+	found, _ := find(name)
+	if found == nil {
+		return OtherEvents
+	}
+	return found.Name
+}
+
 // Catalog yields every entry of the catalogue in the order of the documentation. Newer pages come
 // last.
 func Catalog() iter.Seq[Info] {

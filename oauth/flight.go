@@ -82,7 +82,7 @@ func (fs *flights) run(
 		// Only a store, a policy or a hook can panic here. No caller could recover that.
 		if v := recover(); v != nil || !returned {
 			fs.log.LogAttrs(ctx, slog.LevelError, "panic in a store, a policy or a hook",
-				slog.String(keyPanic, fmt.Sprintf("%T", v)), slog.String(keyStack, string(debug.Stack())))
+				slog.String(keyPanic, panicType(v)), slog.String(keyStack, string(debug.Stack())))
 			f.in, f.err = Installation{}, &Error{Op: op, Kind: ErrStore, Detail: fmt.Sprintf("it panicked with a %T", v)}
 		}
 		fs.mu.Lock()
@@ -98,6 +98,9 @@ func (fs *flights) run(
 	f.in, f.err = in, err
 	returned = true
 }
+
+// panicType describes a panic without its text, which may hold secrets.
+func panicType(v any) string { return fmt.Sprintf("%T", v) }
 
 // close refuses new work. It returns a channel that is closed once no work runs any more.
 func (fs *flights) close() <-chan struct{} {

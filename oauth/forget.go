@@ -45,6 +45,9 @@ func (p *Portals) forget(ctx context.Context, memberID string, obsolete func(Ins
 	if err := p.remove(ctx, key, obsolete); err != nil {
 		return err
 	}
+	if err == nil {
+		p.meter.removed.Add(1)
+	}
 	p.log.LogAttrs(ctx, slog.LevelInfo, "bitrix24 installation forgotten", slog.String(keyMemberID, memberID))
 	return nil
 }

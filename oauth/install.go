@@ -91,6 +91,7 @@ func (p *Portals) install(ctx context.Context, c installClaim) (in Installation,
 		return p.checkInstall(ctx, c)
 	})
 	if errors.Is(err, ErrUnverified) {
+		p.meter.refused.Add(1)
 		p.log.LogAttrs(ctx, slog.LevelWarn, "bitrix24 installation refused",
 			slog.String(keyMemberID, c.MemberID), slog.String(keyError, errorText(err)))
 	}
@@ -252,10 +253,12 @@ func (p *Portals) storeConfirmed(ctx context.Context, key Key, info tokenInfo, c
 		return Installation{}, &Error{Op: opInstall, Kind: ErrStore, Detail: "the tokens are kept in memory"}
 	}
 	if key.UserID != 0 {
+		p.meter.users.Add(1)
 		p.log.LogAttrs(ctx, slog.LevelInfo, "bitrix24 tokens of a user verified",
 			slog.String(keyMemberID, key.MemberID), slog.Int64(keyUserID, key.UserID))
 		return written.in, nil
 	}
+	p.meter.installed.Add(1)
 	p.log.LogAttrs(ctx, slog.LevelInfo, "bitrix24 installation verified", slog.String(keyMemberID, key.MemberID))
 	return written.in, nil
 }

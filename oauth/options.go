@@ -31,6 +31,7 @@ type config struct {
 	window    time.Duration
 	locker    Locker
 	exclusive bool
+	observers []func(context.Context, RenewalInfo)
 }
 
 // DefaultRotationWindow is how long the previous application token is accepted after a rotation.

@@ -65,6 +65,7 @@ type Portals struct {
 	admission *admission
 	trades    tradeCache
 	removals  removals
+	meter     meter
 	http      *http.Client // of WithHTTPClient; nil without it
 }
 
@@ -93,7 +94,7 @@ func NewPortals(cfg Config, store Store, opts ...Option) (*Portals, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Portals{
+	p := &Portals{
 		store:     store,
 		client:    client,
 		log:       c.log,
@@ -105,7 +106,9 @@ func NewPortals(cfg Config, store Store, opts ...Option) (*Portals, error) {
 		flights:   flights{log: c.log},
 		admission: newAdmission(),
 		http:      c.http,
-	}, nil
+	}
+	p.meter.observers = c.observers
+	return p, nil
 }
 
 // HTTPClient returns the HTTP client of [WithHTTPClient], or nil without that option. Package rest

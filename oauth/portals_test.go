@@ -38,6 +38,7 @@ func TestNewPortalsRefusesNonsense(t *testing.T) {
 		"no store":             {good, nil, nil},
 		"nil HTTP client":      {good, oauth.NewMemoryStore(), oauth.WithHTTPClient(nil)},
 		"nil logger":           {good, oauth.NewMemoryStore(), oauth.WithLogger(nil)},
+		"nil observer":         {good, oauth.NewMemoryStore(), oauth.WithObserver(nil)},
 		"host that is empty":   {good, oauth.NewMemoryStore(), oauth.WithHosts("")},
 		"host with a scheme":   {good, oauth.NewMemoryStore(), oauth.WithHosts("https://oauth.example.com")},
 		"host with a path":     {good, oauth.NewMemoryStore(), oauth.WithHosts("oauth.example.com/")},

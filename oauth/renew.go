@@ -92,7 +92,15 @@ func (p *Portals) renew(ctx context.Context, key Key, refused event.Secret) (Ins
 }
 
 // renewOnce replaces the access token refused, unless that has been done already.
-func (p *Portals) renewOnce(ctx context.Context, key Key, refused event.Secret) (Installation, error) {
+func (p *Portals) renewOnce(ctx context.Context, key Key, refused event.Secret) (in Installation, err error) {
+	re := renewal{began: time.Now()}
+	err = &Error{Op: opRenew, Kind: ErrStore} // unless the store returns
+	defer func() { p.renewalEnded(ctx, key, re, err) }()
+	return p.replaceTokens(ctx, key, refused, &re)
+}
+
+// replaceTokens is renewOnce, and notes in re how it ended.
+func (p *Portals) replaceTokens(ctx context.Context, key Key, refused event.Secret, re *renewal) (Installation, error) {
 	s, unlock, err := p.keys.lock(ctx, key)
 	if err != nil {
 		return Installation{}, &Error{Op: opRenew, Kind: ErrTemporary, Err: err}
@@ -103,9 +111,11 @@ func (p *Portals) renewOnce(ctx context.Context, key Key, refused event.Secret) 
 		return Installation{}, err
 	}
 	if usable(r.in, refused) {
+		re.adopted = true
 		return r.in, nil
 	}
 	if _, err := p.keys.backoffOf(s, r.in.RefreshToken); err != nil {
+		re.postponed = true
 		return Installation{}, err
 	}
 	forgets := p.keys.forgets(s)
@@ -119,6 +129,7 @@ func (p *Portals) renewOnce(ctx context.Context, key Key, refused event.Secret) 
 			return Installation{}, err
 		}
 		if usable(r.in, refused) {
+			re.adopted = true
 			return r.in, nil
 		}
 		unprepare, err := p.prepareStore(ctx, opRenew, key)
@@ -129,7 +140,9 @@ func (p *Portals) renewOnce(ctx context.Context, key Key, refused event.Secret) 
 	}
 	info, err := p.requestRenewal(ctx, key, r.in)
 	if err != nil {
-		return p.renewalFailedLocked(ctx, s, r, err)
+		in, err := p.renewalFailedLocked(ctx, s, r, err)
+		re.adopted = err == nil
+		return in, err
 	}
 	p.keys.clearBackoff(s)
 	return p.storeRenewedLocked(ctx, s, r, info, forgets)

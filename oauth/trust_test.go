@@ -392,18 +392,18 @@ func TestStormBehindAnUninstall(t *testing.T) {
 				require.Equal(t, token, s.app.ApplicationToken())
 			}
 			post(event.OnAppUninstall, map[string]any{"CLEAN": 1})
-			require.Eventually(t, func() bool { return h.Stats().Processed == 1 }, 10*time.Second, time.Millisecond)
+			require.Eventually(t, func() bool { return h.Stats().Handled == 1 }, 10*time.Second, time.Millisecond)
 			close(release)
 			require.NoError(t, h.Idle(t.Context()))
 			stats := h.Stats()
 			require.EqualValues(t, events+1, stats.Accepted)
 			if genuine {
 				require.EqualValues(t, events-6, stats.Removed, "six ran meanwhile")
-				require.EqualValues(t, 7, stats.Processed)
+				require.EqualValues(t, 7, stats.Handled)
 				requireEmpty(t, s.store, s.MemberID())
 			} else {
 				require.Zero(t, stats.Removed)
-				require.EqualValues(t, events+1, stats.Processed)
+				require.EqualValues(t, events+1, stats.Handled)
 				load(t, s.store, s.MemberID())
 			}
 			require.NoError(t, h.Shutdown(t.Context()))

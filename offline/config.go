@@ -1,12 +1,14 @@
 package offline
 
 import (
+	"context"
 	"log/slog"
 	"time"
 
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/internal/defaultlog"
 	"github.com/b24events/b24events/internal/dispatch"
+	"github.com/b24events/b24events/internal/histogram"
 	"github.com/b24events/b24events/internal/misfits"
 )
 
@@ -72,6 +74,10 @@ type config struct {
 	hooks          Hooks
 	unhandled      *seenNames // events without a handler that the log has named
 	misfits        *misfits.Log
+	took           *histogram.ByName    // handlers, by event
+	lag            *histogram.Histogram // of handled records
+	contexts       []func(context.Context, string) context.Context
+	observers      []func(context.Context, RequestInfo)
 	noResponse     time.Duration
 	noRecord       time.Duration
 	logger         *slog.Logger
@@ -107,7 +113,7 @@ func fleetDefaults() config {
 
 // configure applies options to cfg. apply is the method of their interface.
 func configure[O any](cfg config, opts []O, apply func(O, *config) error) (config, error) {
-	cfg.unhandled = new(seenNames)
+	cfg.unhandled, cfg.took, cfg.lag = new(seenNames), new(histogram.ByName), new(histogram.Histogram)
 	for _, opt := range opts {
 		if any(opt) == nil {
 			continue

@@ -139,7 +139,11 @@ func (c *Consumer) signalTurn() {
 }
 
 // Stats returns what the consumer has done since it was made.
-func (c *Consumer) Stats() Stats { return c.engine.meter.read() }
+func (c *Consumer) Stats() Stats {
+	s := c.engine.meter.read()
+	s.Lag, s.Handlers = Latency{c.cfg.lag.Snapshot()}, latencies(c.cfg.took)
+	return s
+}
 
 // work does what Run and Drain have in common. It returns nil if drain is true and the queue is
 // empty, and otherwise an error: that of ctx if ctx has ended.

@@ -58,7 +58,8 @@ func TestConsumerEmptiesTheQueue(t *testing.T) {
 	s := c.Stats()
 	require.False(t, s.LastResponse.Before(before))
 	require.False(t, s.LastRecord.Before(before))
-	s.LastResponse, s.LastRecord, s.Lag, s.Backlog = time.Time{}, time.Time{}, 0, offline.Backlog{}
+	s.LastResponse, s.LastRecord, s.LastLag, s.Backlog = time.Time{}, time.Time{}, 0, offline.Backlog{}
+	s.Lag, s.Handlers = offline.Latency{}, nil
 	require.Equal(t, offline.Stats{Requests: 2, Reserved: 4, Handled: 4, Cleared: 4}, s)
 	require.Equal(t, 2, f.Requests().REST, "looks and a reservation in one batch, clearings and a reservation that is empty in another")
 }

@@ -1,6 +1,7 @@
 package offline
 
 import (
+	"cmp"
 	"context"
 	"sync"
 	"sync/atomic"
@@ -145,7 +146,7 @@ func (e *engine) step(ctx context.Context) error {
 	e.reserve.noteSlack(e.hasSlack(), now)
 	var err error
 	if e.mustRequest(now) {
-		if err = e.request(ctx, now); permanent(err) {
+		if err = e.observedRequest(ctx, now); permanent(err) {
 			return err
 		}
 	}
@@ -270,7 +271,7 @@ func (e *engine) addTasks(tasks ...*task) {
 	e.work.mu.Unlock()
 	items := make([]*dispatch.Item, len(tasks))
 	for i, t := range tasks {
-		items[i] = t.item(values)
+		items[i] = t.item(cmp.Or(t.values, values))
 	}
 	work.Add(items...)
 }

@@ -90,6 +90,7 @@ type Fleet struct {
 
 	flushSlots chan struct{} // for turns that only send what was finished
 	requests   atomic.Uint64
+	responded  atomic.Int64 // when a call last succeeded, in Unix nanoseconds; 0 before the first
 	lag        histogram.Histogram
 }
 
@@ -294,6 +295,7 @@ func (f *Fleet) handle(ctx context.Context, d *event.Delivery) error {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		f.stats.Handled++
+		f.stats.LastHandled = time.Now()
 		if !d.Time.IsZero() {
 			f.lag.Record(lag)
 		}

@@ -416,7 +416,7 @@ func TestFleetStuckHandlers(t *testing.T) {
 		close(release)
 		pass(t, time.Minute)
 		require.Zero(t, f.Stats().Stuck)
-		require.Zero(t, f.Stats().Handlers)
+		require.Zero(t, f.Stats().Running)
 		pass(t, 5*time.Minute)
 		w.empty(w.ids...)
 		stop()
@@ -809,7 +809,7 @@ func TestFleetEndsCleanly(t *testing.T) {
 		require.Len(t, left, 1, "what was finished is cleared, what was not stays reserved")
 		require.NotEmpty(t, left[0].ProcessID)
 		require.Zero(t, f.Stats().Busy)
-		require.Zero(t, f.Stats().Handlers)
+		require.Zero(t, f.Stats().Running)
 	})
 }
 

@@ -236,7 +236,7 @@ func TestFleetsTakeOverFromTheDead(t *testing.T) {
 			}
 		}
 		pass(t, time.Second)
-		require.Positive(t, victim.Stats().Handlers, "a record is reserved by the dead")
+		require.Positive(t, victim.Stats().Running, "a record is reserved by the dead")
 
 		pass(t, ttl+step+5*time.Second-time.Since(start))
 		shards, portals := shares(all[1:]...)

@@ -12,20 +12,34 @@ type FleetStats struct {
 	Shards  int `json:"shards"`  // of 256 that it holds: without a Leaser all, while it runs
 	Owned   int `json:"owned"`   // portals in these, which it works
 
-	Busy     int           `json:"busy"`     // turns under way
-	Stuck    int           `json:"stuck"`    // handlers and turns that go on although their contexts have ended; their number is not bounded
-	Due      int           `json:"due"`      // portals that are due and wait for a turn
-	Overdue  time.Duration `json:"overdue"`  // for how long the first of them has waited
-	Slow     int           `json:"slow"`     // portals whose last turn took more than five seconds
-	Failing  int           `json:"failing"`  // portals whose last turn failed
-	Refused  int           `json:"refused"`  // of these, those whose error is permanent
-	Handlers int           `json:"handlers"` // that run
+	Busy    int           `json:"busy"`    // turns under way
+	Stuck   int           `json:"stuck"`   // handlers and turns that go on although their contexts have ended; their number is not bounded
+	Due     int           `json:"due"`     // portals that are due and wait for a turn
+	Overdue time.Duration `json:"overdue"` // for how long the first of them has waited
+	Slow    int           `json:"slow"`    // portals whose last turn took more than five seconds
+	Failing int           `json:"failing"` // portals whose last turn failed
+	Refused int           `json:"refused"` // of these, those whose error is permanent
+	Running int           `json:"running"` // handlers
 
 	Turns    uint64  `json:"turns"`    // that ended
 	Failures uint64  `json:"failures"` // turns that failed
 	Requests uint64  `json:"requests"` // to portals, without those of handlers; a batch is one
 	Handled  uint64  `json:"handled"`  // records whose handler succeeded, or found the object gone
 	Lag      Latency `json:"lag"`      // of these, from the last change of the object to the end of its handler
+
+	// Handlers has how long handlers ran, for each attempt, by [event.MetricLabel].
+	Handlers     map[string]Latency `json:"handlers"`
+	LastResponse time.Time          `json:"last_response,omitzero"` // when a call to any portal last succeeded; zero before the first
+	LastHandled  time.Time          `json:"last_handled,omitzero"`  // when a record of any portal was last handled; zero before the first
+}
+
+// latencies returns what was recorded, by event.
+func latencies(took *histogram.ByName) map[string]Latency {
+	all := make(map[string]Latency)
+	for name, snapshot := range took.Snapshots() {
+		all[name] = Latency{snapshot}
+	}
+	return all
 }
 
 // PortalStats is what is known of one portal of a [Fleet].
@@ -83,10 +97,13 @@ func (f *Fleet) Stats() FleetStats {
 		s.Busy += f.lines[k].taken
 	}
 	work := f.cfg.dispatcher.Depth()
-	s.Handlers = work.Running
+	s.Running = work.Running
 	s.Stuck += work.Stuck
 	s.Requests = f.requests.Load()
-	s.Lag = Latency{f.lag.Snapshot()}
+	s.Lag, s.Handlers = Latency{f.lag.Snapshot()}, latencies(f.cfg.took)
+	if at := f.responded.Load(); at != 0 {
+		s.LastResponse = time.Unix(0, at)
+	}
 	return s
 }
 
@@ -122,8 +139,8 @@ func (f *Fleet) MemberIDs() []string {
 	return ids
 }
 
-// Latency is a snapshot of how long something took since the Fleet was made. It is immutable. The
-// zero Latency has no observations.
+// Latency is a snapshot of how long something took since the Consumer or the Fleet was made. It is
+// immutable. The zero Latency has no observations.
 type Latency struct{ snapshot histogram.Snapshot }
 
 // Count returns the number of observations.

@@ -90,6 +90,9 @@ func (p *portal) queued() bool { return p.heapIndex != notQueued }
 func (p *portal) call(ctx context.Context, method string, params, result any) error {
 	err := p.callGuarded(ctx, method, params, result)
 	p.fleet.requests.Add(1)
+	if err == nil {
+		p.fleet.responded.Store(time.Now().UnixNano())
+	}
 	if err == nil || codeOf(err) != "" {
 		p.fleet.mu.Lock()
 		defer p.fleet.mu.Unlock()

@@ -24,6 +24,9 @@ type task struct {
 	pass    *parkedPass // nil for a record that is not parked
 	older   []Record    // parked rows of the same change, which this one stands for
 	rowGone bool        // the row is gone from the queue: there is nothing to clear or to park
+
+	// values are those of the request that brought the record. It is nil without WithContext.
+	values context.Context //nolint:containedctx // it travels with the record
 }
 
 // item returns the task as an item of the dispatcher.
@@ -44,6 +47,9 @@ func (e *engine) tasksOf(ctx context.Context, records []Record) []*task {
 	for _, r := range records {
 		e.ledger.add(r)
 		t := &task{Record: r}
+		if len(e.cfg.contexts) > 0 {
+			t.values = context.WithoutCancel(ctx)
+		}
 		switch {
 		case r.Err != nil:
 			e.reportParking(ctx, r, 0, r.Err)
@@ -63,9 +69,9 @@ func (e *engine) tasksOf(ctx context.Context, records []Record) []*task {
 func (e *engine) Handle(ctx context.Context, it *dispatch.Item) error {
 	t, _ := it.Front.(*task)
 	if it.Attempts > 1 {
-		e.meter.count(func(s *Stats) { s.Retries++ })
+		e.meter.count(func(s *Stats) { s.Retried++ })
 	}
-	err := e.cfg.handle(ctx, t.Delivery)
+	err := e.runHandler(ctx, t.Delivery)
 	switch {
 	case dispatch.IsGone(err):
 		e.log(ctx, slog.LevelInfo, "offline queue: the object is gone, its record is cleared", recordAttrs(t.Record)...)
@@ -77,6 +83,13 @@ func (e *engine) Handle(ctx context.Context, it *dispatch.Item) error {
 	default:
 		return err
 	}
+}
+
+// runHandler calls the handler, and records how long it took.
+func (e *engine) runHandler(ctx context.Context, d *event.Delivery) error {
+	began := time.Now()
+	defer func() { e.cfg.took.Record(event.MetricLabel(d.Name), time.Since(began)) }()
+	return e.cfg.handle(ctx, d)
 }
 
 // Retrying implements dispatch.Front.
@@ -205,8 +218,11 @@ func (e *engine) reportHandled(ctx context.Context, d *event.Delivery) {
 	}
 	e.meter.count(func(s *Stats) {
 		s.Handled++
-		s.Lag = lag
+		s.LastLag = lag
 	})
+	if !d.Time.IsZero() {
+		e.cfg.lag.Record(lag)
+	}
 	if hook := e.cfg.hooks.Handled; hook != nil {
 		e.callHook(ctx, "Handled", func() { hook(ctx, d, lag) })
 	}

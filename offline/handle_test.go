@@ -282,7 +282,7 @@ func TestPaceOfAttempts(t *testing.T) {
 				require.Len(t, at, offline.DefaultMaxAttempts)
 				requireWaits(t, at, tt.waits...)
 				require.EqualValues(t, 1, c.Stats().Parked)
-				require.EqualValues(t, 4, c.Stats().Retries)
+				require.EqualValues(t, 4, c.Stats().Retried)
 			})
 		})
 	}
@@ -444,7 +444,7 @@ func TestConsumerOutcomes(t *testing.T) {
 			}, offline.WithMaxAttempts(3))
 			require.Equal(t, tt.attempts, attempts)
 			s := c.Stats()
-			require.EqualValues(t, tt.attempts-1, s.Retries)
+			require.EqualValues(t, tt.attempts-1, s.Retried)
 			require.Zero(t, s.Abandoned)
 			rows := f.OfflineRows()
 			if !tt.parked {

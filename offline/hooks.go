@@ -35,6 +35,44 @@ type Hooks struct {
 	Stalled func(ctx context.Context, s Stall)
 }
 
+// RequestInfo describes the requests of one turn: usually one, a second one if records are parked.
+type RequestInfo struct {
+	MemberID string // of the portal
+	Requests int    // that were made; 0 if nothing had to be sent
+	Records  int    // that were reserved, or taken over from an earlier run
+	Err      error  // of the first that failed
+	Took     time.Duration
+}
+
+// WithContext sets a function that makes the context of the requests of a turn, before the first of
+// them. The caller of the queue and the observers of [WithObserver] get what it returns. Handlers
+// find its values in their contexts if the requests brought their records, so that a trace can link
+// them. It must return a context that is derived from ctx. If it panics or returns nil, the
+// requests have ctx. Functions of several of these options run one after the other.
+func WithContext(f func(ctx context.Context, memberID string) context.Context) WorkOption {
+	return workOption(func(c *config) error {
+		if f == nil {
+			return misconfigured("WithContext with a nil function")
+		}
+		c.contexts = append(c.contexts, f)
+		return nil
+	})
+}
+
+// WithObserver sets a function that is called after the requests of each turn, with the context of
+// the requests. It is for metrics and traces: do not label metrics by the portal, of which there
+// may be thousands. The work on the portal waits for it. It must be safe for concurrent use. A
+// panic in it is logged. A second observer is called after the first.
+func WithObserver(f func(ctx context.Context, info RequestInfo)) WorkOption {
+	return workOption(func(c *config) error {
+		if f == nil {
+			return misconfigured("WithObserver with a nil function")
+		}
+		c.observers = append(c.observers, f)
+		return nil
+	})
+}
+
 // Stall reports that something that should happen has not happened for too long, or happens again.
 type Stall struct {
 	MemberID string // of the portal

@@ -48,7 +48,7 @@ func TestHooksOnRecords(t *testing.T) {
 		h.set(true, "2")
 		c := f.drain(h.HandleEvent, offline.WithHooks(hooks))
 		require.Equal(t, map[string]time.Duration{"UPDATE 1": 90 * time.Second}, lags)
-		require.Equal(t, 90*time.Second, c.Stats().Lag)
+		require.Equal(t, 90*time.Second, c.Stats().LastLag)
 		require.Len(t, reasons, 2)
 		require.ErrorIs(t, reasons["UPDATE 2"], errHandler)
 		require.ErrorIs(t, reasons["unread"], event.ErrMalformed)

@@ -202,7 +202,7 @@ func TestFleetSeesALostLeaseWhenATurnIsOver(t *testing.T) {
 		w.change(w.ids[1], 1)
 		stop := running(t, f)
 		pass(t, 10*time.Second)
-		require.Equal(t, 2, f.Stats().Handlers)
+		require.Equal(t, 2, f.Stats().Running)
 		l.down.Store(true)
 		pass(t, inTime)
 		mu.Lock()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/b24events/b24events/internal/batch"
 	"github.com/b24events/b24events/internal/timing"
+	"github.com/b24events/b24events/internal/typednil"
 )
 
 const (
@@ -221,6 +222,32 @@ func (e *engine) planRequest(ctx context.Context, now time.Time) *requestPlan {
 // reservesIn reports whether a reservation joins the request.
 func (e *engine) reservesIn(p *requestPlan, now time.Time) bool {
 	return !p.pops && e.mayReserve(now) && (e.reserve.receivedAt.IsZero() || e.mustReserve(now))
+}
+
+// observedRequest is request, with the context and the observers of the options.
+func (e *engine) observedRequest(ctx context.Context, now time.Time) error {
+	for _, f := range e.cfg.contexts {
+		e.callHook(ctx, "WithContext", func() {
+			if own := f(ctx, e.memberID); !typednil.Is(own) {
+				ctx = own //nolint:fatcontext // each option adds to it
+			}
+		})
+	}
+	before := e.meter.read()
+	err := e.request(ctx, now)
+	if len(e.cfg.observers) == 0 {
+		return err
+	}
+	after := e.meter.read()
+	info := RequestInfo{
+		MemberID: e.memberID, Requests: int(after.Requests - before.Requests), //nolint:gosec // there are few
+		Records: int(after.Reserved + after.Recovered - before.Reserved - before.Recovered), //nolint:gosec // there are few
+		Err:     err, Took: time.Since(now),
+	}
+	for _, f := range e.cfg.observers {
+		e.callHook(ctx, "WithObserver", func() { f(ctx, info) })
+	}
+	return err
 }
 
 // request sends what is due: one request, a second one if records are parked, and another if

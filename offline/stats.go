@@ -16,7 +16,7 @@ type Stats struct {
 	Unhandled uint64 `json:"unhandled"` // records without a handler: each is parked, and counted once
 	Misfits   uint64 `json:"misfits"`   // values of payloads that did not fit, for each attempt; see event.Delivery.Misfits
 	Ignored   uint64 `json:"ignored"`   // records that were cleared unhandled, see WithIgnoredUsers
-	Retries   uint64 `json:"retries"`   // attempts after the first
+	Retried   uint64 `json:"retried"`   // attempts after the first
 	Cleared   uint64 `json:"cleared"`   // records removed from the queue
 	Parked    uint64 `json:"parked"`    // records parked
 	Dropped   uint64 `json:"dropped"`   // records that ended for good without success, see Hooks.Dropped
@@ -27,8 +27,14 @@ type Stats struct {
 
 	LastResponse time.Time     `json:"last_response,omitzero"` // when a call last succeeded; zero before the first time
 	LastRecord   time.Time     `json:"last_record,omitzero"`   // when the queue last held a record; zero before the first time
-	Lag          time.Duration `json:"lag"`                    // of the record that was handled last, as in Hooks.Handled
+	LastLag      time.Duration `json:"last_lag"`               // of the record that was handled last, as in Hooks.Handled
 	Backlog      Backlog       `json:"backlog"`                // as it was measured last
+
+	// Lag is that of all handled records, as in Hooks.Handled. Handlers has how long handlers ran, for
+	// each attempt, by [event.MetricLabel]. A [Fleet] has both in its [FleetStats], and not for each
+	// portal.
+	Lag      Latency            `json:"lag"`
+	Handlers map[string]Latency `json:"handlers,omitempty"`
 }
 
 // Backlog is what a queue holds.

@@ -50,6 +50,7 @@ type call struct {
 	inFlight   bool                             // a request is being sent
 	mayHaveRun bool                             // an attempt may have run
 	onRetry    func(err error, until time.Time) // called before a retry; may be nil
+	joined     func() []context.Context         // of a Coalescer; nil otherwise
 	busyWait   time.Duration                    // how long front ends made it wait
 	busyCount  int                              // how often they did
 
@@ -104,6 +105,7 @@ func (c *Client) run(ctx context.Context, call *call) (response *Response, err e
 		return nil, err
 	}
 	start := time.Now()
+	ctx = c.clients.meter.context(ctx, c, call.method)
 	err = errPanicked // unless runWithRetries returns
 	defer func() { c.clients.meter.countCall(ctx, c, call, start, err) }()
 	response, err = c.runWithRetries(ctx, call)

@@ -565,6 +565,7 @@ func TestNewClientsRefusesNonsense(t *testing.T) {
 		"nil HTTP client": {&tokens{}, rest.WithHTTPClient(nil)},
 		"nil logger":      {&tokens{}, rest.WithLogger(nil)},
 		"nil observer":    {&tokens{}, rest.WithObserver(nil)},
+		"nil context":     {&tokens{}, rest.WithContext(nil)},
 		"no idle":         {&tokens{}, rest.WithIdleConnections(0, 1)},
 		"few idle":        {&tokens{}, rest.WithIdleConnections(2, 1)},
 		"idle of theirs":  {credsWithClient{hosts{}, &http.Client{}}, rest.WithIdleConnections(1, 1)},

@@ -66,6 +66,7 @@ type config struct {
 	retries   int
 	plain     plainhttp.Hosts
 	observers []func(context.Context, CallInfo)
+	contexts  []func(context.Context, string) context.Context
 }
 
 // Option configures [NewClients] and [NewWebhook].
@@ -231,7 +232,7 @@ func newClients(opts []Option, hook bool) (*Clients, error) {
 		limiter: cfg.limiter,
 		pauses:  newMethodPauses(),
 		batcher: newBatcher(DefaultWindow, batch.Max),
-		meter:   &meter{observers: cfg.observers},
+		meter:   &meter{observers: cfg.observers, contexts: cfg.contexts},
 		retries: cfg.retries,
 		plain:   cfg.plain.Allows,
 	}, nil

@@ -225,6 +225,7 @@ type group struct {
 	slots      []*slot
 	reads      map[string]*slot // by method and parameters
 	callers    int
+	joined     []*caller            // for observers
 	timed      map[*caller]struct{} // callers with a deadline
 	due        func() time.Time     // when the request will have its turn; nil before it is queued
 	flushed    bool
@@ -250,6 +251,7 @@ type caller struct {
 	deadline  time.Time
 	late      chan error // gets the error if the turn comes too late
 	withdrawn bool
+	ctx       context.Context //nolint:containedctx // for observers; nil without any
 }
 
 // add puts a call into the group of its portal, and starts a group if there is none.
@@ -283,6 +285,10 @@ func (b *batcher) add(ctx context.Context, c *Client, call *call) (*group, *call
 		g.timed[r] = struct{}{}
 	}
 	g.callers++
+	if len(c.clients.meter.observers) > 0 {
+		r.ctx = ctx
+		g.joined = append(g.joined, r)
+	}
 	key := strings.ToLower(call.method) + "?" + call.form
 	if r.slot = g.reads[key]; r.slot != nil {
 		r.slot.callers++
@@ -305,8 +311,21 @@ func (b *batcher) add(ctx context.Context, c *Client, call *call) (*group, *call
 // newRequest returns the call that the group makes.
 func (g *group) newRequest() *call {
 	request := &call{method: batch.Method, retries: g.client.clients.retries, prepare: g.flush, onRetry: g.onRetry}
-	request.turn.placed, request.turn.later = g.onPlaced, g.onLater
+	request.turn.placed, request.turn.later, request.joined = g.onPlaced, g.onLater, g.contexts
 	return request
+}
+
+// contexts returns the contexts of the callers whose calls the request made.
+func (g *group) contexts() []context.Context {
+	g.batcher.mu.Lock()
+	defer g.batcher.mu.Unlock()
+	all := make([]context.Context, 0, len(g.joined))
+	for i, r := range g.joined {
+		if i == 0 || !r.slot.single {
+			all = append(all, r.ctx)
+		}
+	}
+	return all
 }
 
 // closeLocked ends the group to new calls. The batcher's lock is held.

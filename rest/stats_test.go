@@ -105,7 +105,16 @@ func TestStats(t *testing.T) {
 				require.Equal(t, test.err, err != nil, "%v", err)
 				require.Equal(t, test.stats, since(before, api.Stats()))
 				require.Len(t, seen, 1)
-				info := seen[0]
+				info, after := seen[0], api.Stats()
+				require.Equal(t, info.LimitWait, after.LimitWait-before.LimitWait)
+				require.Equal(t, info.PauseWait, after.PauseWait-before.PauseWait)
+				require.Equal(t, info.BackoffWait, after.BackoffWait-before.BackoffWait)
+				require.Equal(t, info.Took, after.Took.Sum()-before.Took.Sum())
+				if err == nil {
+					require.True(t, time.Now().Equal(after.LastResponse))
+				} else {
+					require.Equal(t, before.LastResponse, after.LastResponse)
+				}
 				require.Equal(t, err, info.Err)
 				require.Equal(t, time.Since(start), info.Took)
 				waited := info.LimitWait + info.PauseWait + info.BackoffWait
@@ -137,6 +146,12 @@ func since(before, after rest.Stats) rest.Stats {
 	}
 }
 
+// counts returns the stats without times.
+func counts(s rest.Stats) rest.Stats {
+	s.LimitWait, s.PauseWait, s.BackoffWait, s.Took, s.LastResponse = 0, 0, 0, rest.Latency{}, time.Time{}
+	return s
+}
+
 // TestStatsOfThoseWhoWait: calls count while they wait for their turn, and those of derived clients
 // with the others.
 func TestStatsOfThoseWhoWait(t *testing.T) {
@@ -148,9 +163,9 @@ func TestStatsOfThoseWhoWait(t *testing.T) {
 			all.Go(func() { _ = client.Call(t.Context(), "profile", nil, nil) })
 		}
 		synctest.Wait()
-		require.Equal(t, rest.Stats{Calls: 1, Requests: 1, Waiting: 2}, api.Stats())
+		require.Equal(t, rest.Stats{Calls: 1, Requests: 1, Waiting: 2}, counts(api.Stats()))
 		all.Wait()
-		require.Equal(t, rest.Stats{Calls: 3, Requests: 3}, api.Portal("b").Stats())
+		require.Equal(t, rest.Stats{Calls: 3, Requests: 3}, counts(api.Portal("b").Stats()))
 	})
 }
 
@@ -178,6 +193,85 @@ func TestObserverPanics(t *testing.T) {
 		if err != nil {
 			require.NotContains(t, err.Error(), "the credentials or the HTTP client panicked", "it was the observer")
 		}
+	})
+}
+
+type spanKey struct{}
+
+// spans returns the spans that the functions of WithContext put into a context.
+func spans(ctx context.Context) string {
+	all, _ := ctx.Value(spanKey{}).(string)
+	return all
+}
+
+func addSpan(ctx context.Context, name string) context.Context {
+	return context.WithValue(ctx, spanKey{}, spans(ctx)+"/"+name)
+}
+
+// spying is credentials that note the contexts that they get.
+type spying struct {
+	hosts
+
+	seen *[]string
+}
+
+func (c spying) Renew(ctx context.Context, memberID, _ string) (endpoint, token string, err error) {
+	*c.seen = append(*c.seen, "renew"+spans(ctx))
+	return c.Access(ctx, memberID)
+}
+
+// TestCallContext: the credentials, the HTTP client and the observers get what the functions of
+// WithContext return, and a function that panics or returns nil changes nothing.
+func TestCallContext(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var seen []string
+		tr := newTransport(t, `{"error":"expired_token"}`, fine)
+		transport := roundTrip(func(r *http.Request) (*http.Response, error) {
+			seen = append(seen, "request"+spans(r.Context()))
+			return tr.RoundTrip(r)
+		})
+		api, err := rest.NewClients(spying{seen: &seen}, on(transport),
+			rest.WithContext(func(ctx context.Context, method string) context.Context { return addSpan(ctx, method) }),
+			rest.WithContext(func(context.Context, string) context.Context { return nil }),
+			rest.WithContext(func(context.Context, string) context.Context { panic("span") }),
+			rest.WithContext(func(ctx context.Context, _ string) context.Context { return addSpan(ctx, "second") }),
+			rest.WithObserver(func(ctx context.Context, info rest.CallInfo) { seen = append(seen, info.Method+spans(ctx)) }))
+		require.NoError(t, err)
+		require.NoError(t, api.Portal("a").Call(addSpan(t.Context(), "handler"), "profile", nil, nil))
+		const path = "/handler/profile/second"
+		require.Equal(t, []string{"request" + path, "renew" + path, "request" + path, "profile" + path}, seen)
+	})
+}
+
+// TestJoinedContexts: an observer of a joined request gets the contexts of all calls in it, those
+// that share a read included.
+func TestJoinedContexts(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var infos []rest.CallInfo
+		var first string
+		api := newHosts(t, on(newTransport(t, `{"result":{"result":{"c0":1,"c1":1}}}`, fine)),
+			rest.WithObserver(func(ctx context.Context, info rest.CallInfo) { infos, first = append(infos, info), spans(ctx) }))
+		var all sync.WaitGroup
+		for i, id := range []int{1, 2, 2} {
+			all.Go(func() {
+				ctx := addSpan(t.Context(), "handler"+strconv.Itoa(i))
+				_ = api.Coalescer("a").Call(ctx, "crm.deal.get", map[string]any{"id": id}, nil)
+			})
+			synctest.Wait()
+		}
+		all.Wait()
+		require.Len(t, infos, 1)
+		require.Equal(t, 2, infos[0].Commands)
+		var joined []string
+		for _, ctx := range infos[0].Joined {
+			joined = append(joined, spans(ctx))
+		}
+		require.Equal(t, []string{"/handler0", "/handler1", "/handler2"}, joined)
+		require.Equal(t, "/handler0", first)
+		require.NoError(t, api.Portal("a").Call(t.Context(), "profile", nil, nil))
+		require.Nil(t, infos[1].Joined)
 	})
 }
 

@@ -77,7 +77,7 @@ func (a *Archive) list(ctx context.Context, state State, after string, limit int
 			ID: rec.ID, State: state, Event: rec.Name, MemberID: rec.MemberID, Received: rec.Received, Settled: rec.Settled,
 			Attempts: rec.Attempts, Err: rec.Err,
 		}
-		one.Delivery, one.Unreadable = a.envelope.open(rec)
+		one.Delivery, _, one.Unreadable = a.envelope.open(rec)
 		all = append(all, one)
 	}
 	return all, nil

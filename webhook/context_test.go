@@ -99,7 +99,7 @@ func TestPathParameters(t *testing.T) {
 			group.Wait()
 			shutdown(t, h)
 			require.Empty(t, wrong)
-			require.EqualValues(t, 300, h.Stats().Processed)
+			require.EqualValues(t, 300, h.Stats().Handled)
 		})
 	}
 }
@@ -138,7 +138,7 @@ func TestEndOfContext(t *testing.T) {
 			shutdown(t, h)
 			require.Equal(t, "mine", value)
 			require.True(t, limited)
-			require.EqualValues(t, 1, h.Stats().Processed)
+			require.EqualValues(t, 1, h.Stats().Handled)
 		})
 	}
 }
@@ -227,8 +227,8 @@ func TestFunctionsThatDoNotReturn(t *testing.T) {
 				shutdown(t, h)
 				s := h.Stats()
 				require.EqualValues(t, 1, s.Rejected[webhook.ReasonUnavailable])
-				require.EqualValues(t, 1, s.Dropped)
-				require.EqualValues(t, 1, s.Processed)
+				require.EqualValues(t, 1, s.Lost)
+				require.EqualValues(t, 1, s.Handled)
 				require.Zero(t, s.InFlight)
 				balanced(t, s, 0)
 				ids, _ := dropped.list()
@@ -264,7 +264,7 @@ func TestGoexitWithinARequest(t *testing.T) {
 			exited(h, dealUpdate(1))
 			require.NoError(t, h.Shutdown(within(t, 10*time.Second)))
 			require.Equal(t, test.failed, h.Stats().Failed)
-			require.Equal(t, test.dropped, h.Stats().Dropped)
+			require.Equal(t, test.dropped, h.Stats().Lost)
 			ids, _ := lost.list()
 			require.Len(t, ids, 1)
 		})

@@ -170,7 +170,7 @@ func (w *durable) partOf(key dispatch.Key) int {
 }
 
 // put stores a verified delivery, and returns when it is durable.
-func (w *durable) put(d *event.Delivery, arrived time.Time) error {
+func (w *durable) put(d *event.Delivery, saved savedTexts, arrived time.Time) error {
 	w.envelope.prepare(d)
 	rec := &Record{
 		Part:     w.partOf(keyOf(d)),
@@ -178,6 +178,7 @@ func (w *durable) put(d *event.Delivery, arrived time.Time) error {
 		MemberID: label(d.MemberID()),
 		Received: arrived.UTC().Truncate(time.Microsecond),
 		delivery: d,
+		saved:    saved,
 	}
 	rec.Data = w.envelope.seal(rec, d)
 	err := w.journal.put(rec)

@@ -35,7 +35,7 @@ func (w *durable) Handle(ctx context.Context, it *dispatch.Item) error {
 		}
 		defer release()
 	}
-	d, err := w.deliveryOf(ctx, e)
+	d, saved, err := w.deliveryOf(ctx, e)
 	switch {
 	case errors.Is(err, errUnreadable):
 		return unreadableError{err}
@@ -49,6 +49,7 @@ func (w *durable) Handle(ctx context.Context, it *dispatch.Item) error {
 	case !w.markBegun(ctx, e):
 		return dispatch.PostponedError(storeWait)
 	}
+	ctx = w.restore(ctx, d, saved) //nolint:contextcheck // what is restored belongs to no request
 	if w.tx == nil {
 		return w.attempt(ctx, ctx, e, d)
 	}
@@ -79,7 +80,7 @@ func (w *durable) attempt(ctx, within context.Context, e *entry, d *event.Delive
 	if e.item.Attempts == 1 {
 		w.count.lag.Record(e.item.Began.Sub(e.item.Arrived))
 	}
-	return w.handler.HandleEvent(within, d)
+	return w.count.run(within, w.handler, d)
 }
 
 // attemptTx makes an attempt within a transaction of the store.
@@ -123,33 +124,33 @@ func (w *durable) attemptTx(ctx context.Context, e *entry, d *event.Delivery) er
 	return result
 }
 
-// deliveryOf returns the delivery of an entry, and loads it if it was put aside. It returns nil if
-// the record is gone.
-func (w *durable) deliveryOf(ctx context.Context, e *entry) (*event.Delivery, error) {
+// deliveryOf returns the delivery of an entry, with what was saved of its request, and loads it if
+// it was put aside. It returns nil if the record is gone.
+func (w *durable) deliveryOf(ctx context.Context, e *entry) (*event.Delivery, savedTexts, error) {
 	w.mu.Lock()
-	d := e.item.Delivery
+	d, saved := e.item.Delivery, e.saved
 	w.mu.Unlock()
 	if d != nil {
-		return d, nil
+		return d, saved, nil
 	}
 	rec, err := w.loader.load(ctx, e.tenure.part, e.id)
 	if err != nil || rec == nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if d, err = w.envelope.open(rec); err != nil {
-		return nil, err
+	if d, saved, err = w.envelope.open(rec); err != nil {
+		return nil, nil, err
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if e.portal == nil { // Shutdown has given it up
-		return d, nil
+		return d, saved, nil
 	}
 	if other := newItem(&w.cfg, d, rec.Received); keyOf(d) != e.portal.key || other.Lane != e.item.Lane || other.Urgent != e.item.Urgent {
-		return nil, fmt.Errorf("%w: the store returned that of another object than before", errUnreadable)
+		return nil, nil, fmt.Errorf("%w: the store returned that of another object than before", errUnreadable)
 	}
-	e.item.Delivery = d
+	e.item.Delivery, e.saved = d, saved
 	w.chargeLocked(e, true)
-	return d, nil
+	return d, saved, nil
 }
 
 // markBegun stores that an attempt at a recovered record begins, because the record may be what
@@ -184,7 +185,7 @@ func (w *durable) Retrying(it *dispatch.Item, err error, wait time.Duration) {
 	defer w.mu.Unlock()
 	if w.used > w.cfg.queueSize/2 { // records that rest make room for those that can run
 		w.releaseLocked(e)
-		it.Delivery = nil
+		e.unload()
 	}
 }
 
@@ -233,7 +234,7 @@ func (w *durable) reportRemoved() {
 		}
 		e := w.unreported[0]
 		w.mu.Unlock()
-		d, err := w.deliveryOf(w.life, e)
+		d, _, err := w.deliveryOf(w.life, e)
 		switch {
 		case err != nil && !errors.Is(err, errUnreadable):
 			if timing.Await(w.stopped, storeWait) {

@@ -356,7 +356,7 @@ func TestRemovalEmptiesTheStore(t *testing.T) {
 		close(gate)
 		require.NoError(t, h.Idle(t.Context()))
 		stats := h.Stats()
-		require.EqualValues(t, 50, stats.Removed+stats.Processed-1)
+		require.EqualValues(t, 50, stats.Removed+stats.Handled-1)
 		require.GreaterOrEqual(t, stats.Removed, uint64(48))
 		require.Len(t, dropped, int(stats.Removed), "those that were put aside are reported, too") //nolint:gosec // few
 		require.NoError(t, h.Shutdown(t.Context()))

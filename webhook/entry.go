@@ -37,6 +37,7 @@ type entry struct {
 	begun       chan struct{} // closed when a mark of the attempt is durable; nil before there is one
 	passedBy    *tenure       // whose feed has passed it; never nil for an entry that is in memory
 	pass        uint64        // its place in the order of the feed
+	saved       savedTexts    // of the request; nil while the delivery is not in memory
 	mark        *pendingMark  // the lock of the journal guards it
 }
 
@@ -52,12 +53,13 @@ func (t *tenure) offer(rec *Record) bool {
 	if known, ended := t.pass(rec.ID); known || ended {
 		return !ended
 	}
-	d, err := rec.delivery, error(nil)
-	rec.delivery = nil // the store may keep the record
+	d, saved, err := rec.delivery, rec.saved, error(nil)
+	rec.delivery, rec.saved = nil, nil // the store may keep the record
 	if d == nil {
-		d, err = w.envelope.open(rec)
+		d, saved, err = w.envelope.open(rec)
 	}
 	e := w.newEntry(t, rec, d)
+	e.saved = saved
 	switch w.enter(e, rec) {
 	case entryEnded:
 		return false
@@ -127,6 +129,10 @@ func (w *durable) newEntry(t *tenure, rec *Record, d *event.Delivery) *entry {
 	return e
 }
 
+// unload takes the delivery out of memory. The lock of durable is held, or nobody else has the
+// entry yet.
+func (e *entry) unload() { e.item.Delivery, e.saved = nil, nil }
+
 // entryOutcome says what happens to a record that a feed yields.
 type entryOutcome uint8
 
@@ -185,12 +191,12 @@ func (w *durable) enter(e *entry, rec *Record) entryOutcome {
 		e.lane = laneKey{orderKey{portal.key, it.Urgent}, it.Lane}
 	}
 	if _, flushing := portal.waiting[e.lane]; flushing || p.unfinished[e.lane] > 0 {
-		it.Delivery = nil
+		e.unload()
 		portal.waitLocked(e)
 		return entryWaits
 	}
 	if !w.chargeLocked(e, false) {
-		it.Delivery = nil
+		e.unload()
 	}
 	return entryReady
 }
@@ -311,7 +317,7 @@ func (w *durable) detachLocked(e *entry, cut bool) (after func()) {
 		return func() {}
 	}
 	w.releaseLocked(e)
-	e.item.Delivery = nil
+	e.unload()
 	e.portal = nil
 	portal.entries--
 	last := portal.entries == 0

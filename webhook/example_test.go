@@ -91,7 +91,7 @@ func ExampleWithCoalescing() {
 		panic(err)
 	}
 	s := h.Stats()
-	_, _ = fmt.Fprintln(os.Stdout, s.Accepted, "accepted,", s.Processed, "handled")
+	_, _ = fmt.Fprintln(os.Stdout, s.Accepted, "accepted,", s.Handled, "handled")
 	// Output: 1000 accepted, 2 handled
 }
 

@@ -267,12 +267,15 @@ func TestAttempts(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var got []event.Attempt
+		arrived := time.Now()
 		h := newHandler(t, do(func(ctx context.Context, _ *event.Delivery) error {
 			got = append(got, event.AttemptOf(ctx))
 			return context.DeadlineExceeded
 		}), webhook.WithMaxAttempts(3))
 		post(h, dealUpdate(1))
 		require.NoError(t, h.Idle(t.Context()))
-		require.Equal(t, []event.Attempt{{Number: 1, Max: 3}, {Number: 2, Max: 3}, {Number: 3, Max: 3}}, got)
+		require.Equal(t, []event.Attempt{
+			{Number: 1, Max: 3, Received: arrived}, {Number: 2, Max: 3, Received: arrived}, {Number: 3, Max: 3, Received: arrived},
+		}, got)
 	})
 }

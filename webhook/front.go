@@ -30,7 +30,7 @@ func (f *handlerFront) Handle(ctx context.Context, it *dispatch.Item) error {
 	if it.Attempts == 1 {
 		f.count.lag.Record(it.Began.Sub(it.Arrived))
 	}
-	return f.handler.HandleEvent(ctx, it.Delivery)
+	return f.count.run(ctx, f.handler, it.Delivery)
 }
 
 // Retrying logs a failed attempt.
@@ -108,7 +108,7 @@ func (a *reporter) misfits(ctx context.Context, d *event.Delivery) {
 
 // drop counts, logs and reports a delivery that is lost before it was processed.
 func (a *reporter) drop(it *dispatch.Item, err error) {
-	a.count.dropped.Add(1)
+	a.count.lost.Add(1)
 	a.log.lost(it, err)
 	a.report(it, err)
 }

@@ -40,7 +40,7 @@ func FuzzServeHTTP(f *testing.F) {
 		if err := h.Shutdown(context.Background()); err != nil {
 			f.Error(err)
 		}
-		if s := h.Stats(); s.Accepted != s.Processed+s.Unhandled+s.Failed+s.Coalesced || s.Dropped != 0 {
+		if s := h.Stats(); s.Accepted != s.Handled+s.Unhandled+s.Failed+s.Coalesced || s.Lost != 0 {
 			f.Errorf("accounts do not balance: %+v", s)
 		}
 	})

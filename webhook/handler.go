@@ -95,30 +95,35 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		w.Header().Set("Allow", "GET, HEAD, POST")
 		h.reject(w, r, nil, rejection{reason: ReasonMethod})
+		h.observe(r, nil, responseTo(ReasonMethod), arrived)
 		return
 	}
 	if h.intake.Err() != nil {
 		h.reject(w, r, nil, rejection{reason: ReasonShuttingDown})
+		h.observe(r, nil, responseTo(ReasonShuttingDown), arrived)
 		return
 	}
 	b := h.bodies.get()
 	defer b.end()
 	d, rej := h.read(w, r, b) //nolint:contextcheck // waiting for room ends with the Handler, not with the request
+	resp := unavailable()     // unless something else is the response, because the goroutine does not end
+	defer func() { h.observe(r, d, resp, arrived) }()
 	if rej.reason == "" {
 		rej = h.verify(w, r, d)
 	}
 	if rej.reason != "" {
+		resp = responseTo(rej.reason)
 		h.reject(w, r, d, rej)
 		return
 	}
-	var resp response
 	if h.durable != nil {
-		resp = h.store(d, arrived) //nolint:contextcheck // storing does not end with the request
+		resp = h.store(d, r, arrived) //nolint:contextcheck // storing does not end with the request
 	} else {
 		resp = h.admit(w, r, newItem(&h.cfg, d, arrived)) //nolint:contextcheck // nor does handling
 	}
 	if resp.status == http.StatusOK {
 		h.count.ack.Record(time.Since(arrived))
+		h.count.accepted.Store(time.Now().UnixNano())
 	}
 	respond(w, resp)
 }
@@ -155,8 +160,8 @@ func (h *Handler) prove(ctx context.Context, d *event.Delivery) rejection {
 }
 
 // store stores a verified delivery, and returns the response.
-func (h *Handler) store(d *event.Delivery, arrived time.Time) response {
-	if err := h.durable.put(d, arrived); err != nil {
+func (h *Handler) store(d *event.Delivery, r *http.Request, arrived time.Time) response {
+	if err := h.durable.put(d, h.saveContext(r, d), arrived); err != nil {
 		return h.refuse(&dispatch.Item{Delivery: d}, err)
 	}
 	return accepted()
@@ -214,7 +219,7 @@ func (h *Handler) refuse(it *dispatch.Item, err error) response {
 func (h *Handler) reject(w http.ResponseWriter, r *http.Request, d *event.Delivery, rej rejection) {
 	h.count.rejected[rej.reason].Add(1)
 	if losesEvent(rej.reason) {
-		h.count.dropped.Add(1)
+		h.count.lost.Add(1)
 	}
 	respond(w, responseTo(rej.reason))
 	h.log.rejected(r, d, rej)

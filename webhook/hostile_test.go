@@ -957,7 +957,7 @@ func TestHostileSettledByAnother(t *testing.T) {
 		require.NoError(t,
 			s.MemoryStore.Commit(t.Context(), nil, []webhook.Mark{{ID: "2", State: webhook.StateDone}, {ID: "3", State: webhook.StateDone}}))
 		require.NoError(t, h.Idle(t.Context()))
-		if n, handled := h.Stats().Processed, len(r.deliveries()); int(n) != handled { //nolint:gosec // small
+		if n, handled := h.Stats().Handled, len(r.deliveries()); int(n) != handled { //nolint:gosec // small
 			t.Errorf("Processed is %d, and the handler returned nil %d times", n, handled)
 		}
 		require.NoError(t, h.Shutdown(t.Context()))
@@ -2663,6 +2663,6 @@ func TestGuardRequestsAtTheEnd(t *testing.T) {
 		stop(h)
 		all.Wait()
 		require.LessOrEqual(t, time.Since(start), webhook.ShutdownGrace)
-		require.EqualValues(t, 3, h.Stats().Dropped)
+		require.EqualValues(t, 3, h.Stats().Lost)
 	})
 }

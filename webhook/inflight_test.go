@@ -99,7 +99,7 @@ func TestSlowVerifiersHoldABoundedAmount(t *testing.T) { //nolint:paralleltest /
 		require.Less(t, held, inFlight+inFlight/4)
 		busy := h.Stats().Rejected[webhook.ReasonBusy]
 		require.Greater(t, busy, uint64(20))
-		require.Equal(t, busy, h.Stats().Dropped)
+		require.Equal(t, busy, h.Stats().Lost)
 
 		require.Equal(t, http.StatusOK, post(h, dealUpdate(1)), "small ones have their own room")
 		start := time.Now()
@@ -211,7 +211,7 @@ func TestNobodyWaitsForEver(t *testing.T) {
 		}
 		require.Zero(t, h.Stats().InFlight)
 		shutdown(t, h)
-		require.EqualValues(t, sent, h.Stats().Processed)
+		require.EqualValues(t, sent, h.Stats().Handled)
 	})
 }
 
@@ -242,7 +242,7 @@ func TestWaitingForRoom(t *testing.T) {
 		require.Equal(t, http.StatusServiceUnavailable, post(h, sized(1, 100<<10)))
 		require.Equal(t, webhook.DefaultEnqueueTimeout, time.Since(start))
 		require.EqualValues(t, 1, h.Stats().Rejected[webhook.ReasonBusy])
-		require.EqualValues(t, 1, h.Stats().Dropped)
+		require.EqualValues(t, 1, h.Stats().Lost)
 		require.Contains(t, log.String(), "level=ERROR")
 		require.Contains(t, log.String(), "reason=busy")
 		require.Contains(t, log.String(), "see WithMaxInFlightBytes")
@@ -340,7 +340,7 @@ func TestAbortedBody(t *testing.T) {
 			h.ServeHTTP(w, r)
 			require.Equal(t, test.status, w.Code)
 			require.Equal(t, test.aborted, h.Stats().Rejected[webhook.ReasonAborted])
-			require.Equal(t, test.aborted, h.Stats().Dropped)
+			require.Equal(t, test.aborted, h.Stats().Lost)
 			require.Equal(t, test.aborted == 1, strings.Contains(log.String(), "level=ERROR msg=\"webhook: event lost\" reason=aborted status=400"))
 		})
 	}

@@ -50,12 +50,15 @@ func mergeKey(d *event.Delivery, lane event.Entity) string {
 // giveValues sets the values of an item to what the function of WithContext returns for the
 // request. It calls ended if that function ends the goroutine.
 func (h *Handler) giveValues(it *dispatch.Item, r *http.Request, ended func()) error {
-	if h.cfg.context == nil {
+	if len(h.cfg.contexts) == 0 {
 		return nil
 	}
 	return guardGoexit(func() error {
-		if values := h.cfg.context(context.Background(), r); !typednil.Is(values) {
-			it.Values = values
+		ctx := context.Background()
+		for _, f := range h.cfg.contexts {
+			if values := f(ctx, r); !typednil.Is(values) {
+				ctx, it.Values = values, values //nolint:fatcontext // each option adds to it
+			}
 		}
 		return nil
 	}, ended)

@@ -200,5 +200,5 @@ func balanced(tb testing.TB, s webhook.Stats, cutOff int) {
 	tb.Helper()
 	require.Zero(tb, s.Queued)
 	require.Zero(tb, s.Running)
-	require.Equal(tb, s.Accepted, s.Coalesced+s.Processed+s.Unhandled+s.Failed+s.Removed+uint64(cutOff)) //nolint:gosec // small
+	require.Equal(tb, s.Accepted, s.Coalesced+s.Handled+s.Unhandled+s.Failed+s.Removed+uint64(cutOff)) //nolint:gosec // small
 }

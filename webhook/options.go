@@ -62,7 +62,9 @@ type config struct {
 	maxAttempts    int
 	handlerTimeout time.Duration
 	coalesce       map[string]bool // wire names
-	context        func(context.Context, *http.Request) context.Context
+	contexts       []func(context.Context, *http.Request) context.Context
+	saved          []savedContext
+	observers      []func(context.Context, RequestInfo)
 	onDropped      func(*event.Delivery, error)
 	sync           bool
 	activities     bool // calls of automation rules are let in
@@ -126,8 +128,8 @@ func (c *config) check() error {
 		return misconfigured("%s has no meaning with WithSync and WithQueue", c.dispatchOnly[0])
 	case c.store == nil && len(c.storeOnly) > 0:
 		return misconfigured("%s has no meaning without WithStore", c.storeOnly[0])
-	case c.store != nil && c.context != nil:
-		return misconfigured("WithContext and WithStore exclude each other: a stored delivery outlives its request")
+	case c.store != nil && len(c.contexts) > 0:
+		return misconfigured("WithContext and WithStore exclude each other: a stored delivery outlives its request; see WithStoredContext")
 	case c.portalWorkers > c.workers:
 		return misconfigured("%d workers for one portal are more than the %d for all", c.portalWorkers, c.workers)
 	case c.store == nil:
@@ -305,6 +307,9 @@ func WithHandlerTimeout(d time.Duration) Option {
 // r is read already. If f returns nil there are no values. If it panics, the response is 503 and
 // the delivery is lost.
 //
+// With several of these options, each function gets what the one before it returned. For a [Store]
+// there is [WithStoredContext].
+//
 // The values are in the contexts of handlers, of [Enqueuer.Enqueue] with [WithQueue], and of log
 // lines about the delivery.
 func WithContext(f func(ctx context.Context, r *http.Request) context.Context) Option {
@@ -312,7 +317,7 @@ func WithContext(f func(ctx context.Context, r *http.Request) context.Context) O
 		if f == nil {
 			return misconfigured("nil function for contexts")
 		}
-		c.context = f
+		c.contexts = append(c.contexts, f)
 		return nil
 	}
 }

@@ -294,7 +294,7 @@ func TestLanesAreOfTheProvenPortal(t *testing.T) {
 		shutdown(t, h)
 		s := h.Stats()
 		require.EqualValues(t, 12, s.Accepted)
-		require.EqualValues(t, 6, s.Processed, "the first of each, and the last")
+		require.EqualValues(t, 6, s.Handled, "the first of each, and the last")
 		require.EqualValues(t, 6, s.Coalesced)
 	})
 }

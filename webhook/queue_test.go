@@ -78,7 +78,7 @@ func TestOrder(t *testing.T) {
 	}
 	require.LessOrEqual(t, most.Load(), int32(8))
 	balanced(t, h.Stats(), 0)
-	require.EqualValues(t, objects*changes, h.Stats().Processed)
+	require.EqualValues(t, objects*changes, h.Stats().Handled)
 }
 
 // TestLanes checks what runs at the same time: a handler that waits for the other proves it.
@@ -271,7 +271,7 @@ func TestPanic(t *testing.T) {
 				require.Equal(t, []string{"1", "2"}, rec.ids())
 				s := h.Stats()
 				require.EqualValues(t, 1, s.Failed)
-				require.EqualValues(t, 1, s.Processed)
+				require.EqualValues(t, 1, s.Handled)
 				require.Zero(t, s.Retried)
 				_, errs := lost.list()
 				var p *event.PanicError
@@ -381,8 +381,8 @@ func TestQueueFull(t *testing.T) {
 		require.Equal(t, time.Second, time.Since(start))
 		shutdown(t, h)
 		s = h.Stats()
-		require.EqualValues(t, 4, s.Processed)
-		require.EqualValues(t, 1, s.Dropped)
+		require.EqualValues(t, 4, s.Handled)
+		require.EqualValues(t, 1, s.Lost)
 		require.EqualValues(t, 1, s.Rejected[webhook.ReasonQueueFull])
 		require.LessOrEqual(t, s.Ack.Quantile(1), 1200*time.Millisecond)
 		balanced(t, s, 0)
@@ -484,6 +484,6 @@ func TestIdleHandlerHasNoGoroutines(t *testing.T) {
 			post(h, dealUpdate(id+1))
 		}
 		synctest.Wait()
-		require.EqualValues(t, 100, h.Stats().Processed)
+		require.EqualValues(t, 100, h.Stats().Handled)
 	})
 }

@@ -64,8 +64,8 @@ func TestRemoval(t *testing.T) {
 		require.EqualValues(t, 63, s.Accepted)
 		require.EqualValues(t, 46, s.Removed, "44 waited, and 2 of the 6 that ran failed")
 		require.EqualValues(t, 2, s.Retried, "those of the other portal")
-		require.EqualValues(t, 17, s.Processed, "4 that ran, 1 of later, 10 of the other portal, 2 of the application")
-		require.Zero(t, s.Dropped)
+		require.EqualValues(t, 17, s.Handled, "4 that ran, 1 of later, 10 of the other portal, 2 of the application")
+		require.Zero(t, s.Lost)
 		balanced(t, s, 0)
 		ids, errs := dropped.list()
 		require.Len(t, ids, 46)
@@ -99,6 +99,6 @@ func TestRemovalThatIsNotProven(t *testing.T) {
 			post(h, dealUpdate(deal+1))
 		}
 		require.NoError(t, h.Idle(t.Context()))
-		require.EqualValues(t, 50, h.Stats().Processed)
+		require.EqualValues(t, 50, h.Stats().Handled)
 	})
 }

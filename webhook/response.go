@@ -7,6 +7,7 @@ import (
 
 // response is a status and a text for the platform. Texts are fixed and quote nothing of a request.
 type response struct {
+	reason Reason // why the request is rejected; empty if it is not
 	status int
 	text   string
 }
@@ -15,31 +16,36 @@ type response struct {
 func responseTo(reason Reason) response {
 	switch reason {
 	case ReasonMethod:
-		return response{http.StatusMethodNotAllowed, "method not allowed\n"}
+		return response{reason, http.StatusMethodNotAllowed, "method not allowed\n"}
 	case ReasonContentType:
-		return response{http.StatusUnsupportedMediaType, "unsupported content type\n"}
+		return response{reason, http.StatusUnsupportedMediaType, "unsupported content type\n"}
 	case ReasonTooLarge:
-		return response{http.StatusRequestEntityTooLarge, "body too large\n"}
+		return response{reason, http.StatusRequestEntityTooLarge, "body too large\n"}
 	case ReasonTimeout:
-		return response{http.StatusRequestTimeout, "body took too long\n"}
+		return response{reason, http.StatusRequestTimeout, "body took too long\n"}
 	case ReasonMalformed:
-		return response{http.StatusBadRequest, "malformed body\n"}
+		return response{reason, http.StatusBadRequest, "malformed body\n"}
 	case ReasonAborted:
-		return response{http.StatusBadRequest, "incomplete body\n"}
+		return response{reason, http.StatusBadRequest, "incomplete body\n"}
 	case ReasonNotEvent:
-		return response{http.StatusBadRequest, "not an event\n"}
+		return response{reason, http.StatusBadRequest, "not an event\n"}
 	case ReasonForbidden, ReasonSource:
-		return response{http.StatusForbidden, "forbidden\n"}
+		return response{reason, http.StatusForbidden, "forbidden\n"}
 	default: // ReasonUnavailable, ReasonBusy, ReasonQueueFull, ReasonShuttingDown
-		return response{http.StatusServiceUnavailable, "unavailable\n"}
+		return response{reason, http.StatusServiceUnavailable, "unavailable\n"}
 	}
 }
 
 // accepted is the response to a delivery that was accepted.
 func accepted() response { return response{status: http.StatusOK} }
 
+// unavailable is the response if something ends the goroutine of the request.
+func unavailable() response { return responseTo(ReasonUnavailable) }
+
 // handlerFailed is the response with WithSync if the handler failed.
-func handlerFailed() response { return response{http.StatusInternalServerError, "handler failed\n"} }
+func handlerFailed() response {
+	return response{status: http.StatusInternalServerError, text: "handler failed\n"}
+}
 
 // respond writes resp response.
 func respond(w http.ResponseWriter, resp response) {

@@ -110,10 +110,10 @@ func TestAnswers(t *testing.T) {
 			}
 			require.Len(t, rec.deliveries(), handled)
 			require.EqualValues(t, handled, s.Accepted)
-			require.EqualValues(t, handled, s.Processed)
+			require.EqualValues(t, handled, s.Handled)
 			require.EqualValues(t, handled, s.Ack.Count())
 			require.EqualValues(t, handled, s.Lag.Count())
-			require.Equal(t, test.dropped, s.Dropped)
+			require.Equal(t, test.dropped, s.Lost)
 			for reason, n := range s.Rejected {
 				rejected += n
 				if reason == test.reason {
@@ -221,7 +221,7 @@ func TestDelivery(t *testing.T) {
 	require.Equal(t, member, d.MemberID())
 	require.Equal(t, event.Entity{Kind: "crm.deal", ID: "7"}, d.Entity())
 	require.Nil(t, value, "the request's values are those of another request by now")
-	require.EqualValues(t, 1, h.Stats().Processed)
+	require.EqualValues(t, 1, h.Stats().Handled)
 }
 
 // TestVerifierOutlivesTheRequest: the platform hangs up while the verifier asks the OAuth server,
@@ -258,7 +258,7 @@ func TestUnhandled(t *testing.T) {
 			post(h, body("ONBOTH", nil))
 			shutdown(t, h)
 			s := h.Stats()
-			require.EqualValues(t, 1, s.Processed)
+			require.EqualValues(t, 1, s.Handled)
 			require.EqualValues(t, 1, s.Unhandled)
 			require.EqualValues(t, 1, s.Failed, "one of two handlers took it, and failed")
 			require.EqualValues(t, 3, s.Accepted)
@@ -348,7 +348,7 @@ func TestQueueOption(t *testing.T) {
 				return
 			}
 			require.Zero(t, s.Accepted)
-			require.EqualValues(t, 1, s.Dropped)
+			require.EqualValues(t, 1, s.Lost)
 			require.EqualValues(t, 1, s.Rejected[test.reason])
 			require.Equal(t, []string{"7"}, ids)
 			if !errors.Is(test.result, errPanic) {
@@ -379,7 +379,7 @@ func TestMisfits(t *testing.T) {
 	shutdown(t, h)
 	require.ElementsMatch(t, []string{"a data.COST", "b data.COST"}, calls)
 	s := h.Stats()
-	require.EqualValues(t, 2, s.Processed)
+	require.EqualValues(t, 2, s.Handled)
 	require.EqualValues(t, 2, s.Misfits)
 	require.Equal(t, 1, strings.Count(log.String(), "does not fit its field"), log.String())
 	require.Contains(t, log.String(), "path=data.COST")

@@ -67,7 +67,7 @@ func TestErrorsThatPanicAreFailures(t *testing.T) {
 				require.Equal(t, 200, post(h, dealUpdate(2)))
 				require.NoError(t, h.Shutdown(t.Context()))
 				require.EqualValues(t, 1, h.Stats().Failed)
-				require.EqualValues(t, 1, h.Stats().Processed)
+				require.EqualValues(t, 1, h.Stats().Handled)
 			}
 		})
 	}

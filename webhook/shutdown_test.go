@@ -46,14 +46,14 @@ func TestShutdownDrains(t *testing.T) {
 		require.Equal(t, 5*time.Second, time.Since(start))
 		require.Len(t, rec.ids(), 10)
 		s := h.Stats()
-		require.EqualValues(t, 10, s.Processed)
+		require.EqualValues(t, 10, s.Handled)
 		balanced(t, s, 0)
 
 		require.Equal(t, http.StatusServiceUnavailable, post(h, dealUpdate(11)))
 		require.NoError(t, h.Shutdown(within(t, 0)), "once more")
 		s = h.Stats()
 		require.EqualValues(t, 1, s.Rejected[webhook.ReasonShuttingDown])
-		require.EqualValues(t, 1, s.Dropped)
+		require.EqualValues(t, 1, s.Lost)
 		require.Len(t, rec.ids(), 10)
 		ids, _ := lost.list()
 		require.Empty(t, ids, "refused before it was read")
@@ -110,14 +110,16 @@ func TestShutdownCutsOff(t *testing.T) {
 			require.ErrorIs(t, err, webhook.ErrShutdown)
 		}
 		s := h.Stats()
-		require.EqualValues(t, 1, s.Processed)
-		require.EqualValues(t, 4, s.Dropped)
+		require.EqualValues(t, 1, s.Handled)
+		require.EqualValues(t, 4, s.Lost)
 		require.Zero(t, s.Failed)
 		balanced(t, s, 4)
 		require.Equal(t, err, h.Shutdown(within(t, time.Minute)), "the same answer once more")
 
 		<-time.After(2 * time.Hour) // the deaf handler returns, and changes nothing
 		after := h.Stats()
+		require.EqualValues(t, 3, after.Handlers["ONCRMDEALUPDATE"].Count(), "those that were cut off ran all the same")
+		s.Handlers, after.Handlers = nil, nil
 		require.Equal(t, s, after)
 		ids, _ = lost.list()
 		require.Len(t, ids, 4)
@@ -164,7 +166,7 @@ func TestShutdownWithSlowReports(t *testing.T) {
 				close(release)
 				<-time.After(60 * 24 * time.Hour)
 				require.EqualValues(t, waiting, reports.Load())
-				require.EqualValues(t, waiting, h.Stats().Dropped)
+				require.EqualValues(t, waiting, h.Stats().Lost)
 			})
 		})
 	}
@@ -179,7 +181,7 @@ func TestShutdownCutsOffWithoutLoss(t *testing.T) {
 		}))
 		post(h, dealUpdate(1))
 		require.NoError(t, h.Shutdown(within(t, time.Second)))
-		require.EqualValues(t, 1, h.Stats().Processed)
+		require.EqualValues(t, 1, h.Stats().Handled)
 	})
 }
 

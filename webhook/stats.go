@@ -1,10 +1,12 @@
 package webhook
 
 import (
+	"context"
 	"log/slog"
 	"sync/atomic"
 	"time"
 
+	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/internal/dispatch"
 	"github.com/b24events/b24events/internal/histogram"
 	"github.com/b24events/b24events/internal/misfits"
@@ -14,17 +16,17 @@ import (
 // are read one after the other, so sums may be off by what happens meanwhile. If a Handler with a
 // memory queue is idle, every accepted delivery is in one of the other numbers:
 //
-//	Accepted = Coalesced + Processed + Unhandled + Failed + Removed + what Shutdown cut off
+//	Accepted = Coalesced + Handled + Unhandled + Failed + Removed + what Shutdown cut off
 type Stats struct {
 	Accepted  uint64 `json:"accepted"`  // verified deliveries that were queued or (with WithSync) given to the handler
 	Coalesced uint64 `json:"coalesced"` // accepted deliveries that were merged into another one
-	Processed uint64 `json:"processed"` // handler returned nil
+	Handled   uint64 `json:"handled"`   // handler returned nil
 	Failed    uint64 `json:"failed"`    // given up: dropped by the handler, a payload of the wrong shape, a panic, or out of attempts
 	Removed   uint64 `json:"removed"`   // accepted deliveries that were dropped because the portal removed the application
 	Retried   uint64 `json:"retried"`   // failed attempts that were followed, or will be, by another one
-	// Dropped counts events that were lost before they were processed: the response was 503, the
-	// sender broke off, or Shutdown cut them off.
-	Dropped uint64 `json:"dropped"`
+	// Lost counts events that were lost before they were handled: the response was 503, the sender
+	// broke off, or Shutdown cut them off.
+	Lost uint64 `json:"lost"`
 	// Unhandled counts accepted deliveries for which the handler returned event.ErrUnhandled. An
 	// [event.Mux] returns it if no handler is registered for the event. They are acknowledged, and
 	// neither retried nor counted as Failed. A program with [WithQueue] counts its own.
@@ -38,6 +40,12 @@ type Stats struct {
 	InFlight int64             `json:"in_flight"` // bytes of memory charged now for requests being read and verified
 	Ack      Latency           `json:"ack"`       // from the arrival of the request to its 200
 	Lag      Latency           `json:"lag"`       // from the arrival of the request to the start of its handler
+	// Handlers has how long handlers ran, for each attempt, by [event.MetricLabel]. Events that no
+	// handler takes are among them. It is empty with [WithQueue].
+	Handlers map[string]Latency `json:"handlers"`
+	// LastAccepted is when a delivery was last accepted, zero before the first. A long silence means
+	// that portals have lost the binding, or cannot reach the Handler.
+	LastAccepted time.Time `json:"last_accepted,omitzero"`
 	// Store is nil without [WithStore]. With a store, Accepted counts the deliveries that this process
 	// stored, and the outcomes count those that it handled. Other processes, or an earlier one, may
 	// have stored those.
@@ -46,10 +54,19 @@ type Stats struct {
 
 // counters are the live numbers behind [Stats] that the dispatcher does not count.
 type counters struct {
-	dropped  atomic.Uint64
+	lost     atomic.Uint64
 	misfits  *misfits.Log
 	rejected map[Reason]*atomic.Uint64 // fixed once made
 	ack, lag histogram.Histogram
+	handlers histogram.ByName
+	accepted atomic.Int64 // when a delivery was last accepted, in Unix nanoseconds; 0 before the first
+}
+
+// run calls a handler, and records how long it took.
+func (c *counters) run(ctx context.Context, h event.Handler, d *event.Delivery) error {
+	began := time.Now()
+	defer func() { c.handlers.Record(event.MetricLabel(d.Name), time.Since(began)) }()
+	return h.HandleEvent(ctx, d)
 }
 
 func newCounters(logger *slog.Logger) *counters {
@@ -66,14 +83,21 @@ func (h *Handler) Stats() Stats {
 	done, depth := h.dispatcher.Counts(), h.dispatcher.Depth()
 	s := Stats{
 		Accepted: done.Accepted,
-		Dropped:  h.count.dropped.Load(),
+		Lost:     h.count.lost.Load(),
 		Misfits:  h.count.misfits.Count(),
 		Rejected: make(map[Reason]uint64, len(h.count.rejected)),
+		Handlers: make(map[string]Latency),
 		Queued:   depth.Queued,
 		Running:  depth.Running,
 		InFlight: h.inFlight.used.Load(),
 		Ack:      Latency{h.count.ack.Snapshot()},
 		Lag:      Latency{h.count.lag.Snapshot()},
+	}
+	for name, took := range h.count.handlers.Snapshots() {
+		s.Handlers[name] = Latency{took}
+	}
+	if at := h.count.accepted.Load(); at != 0 {
+		s.LastAccepted = time.Unix(0, at)
 	}
 	for r, n := range h.count.rejected {
 		s.Rejected[r] = n.Load()
@@ -84,7 +108,7 @@ func (h *Handler) Stats() Stats {
 	}
 	s.Retried = done.Retried
 	s.Coalesced = done.Outcomes[dispatch.OutcomeMerged]
-	s.Processed = done.Outcomes[dispatch.OutcomeDone]
+	s.Handled = done.Outcomes[dispatch.OutcomeDone]
 	s.Unhandled = done.Outcomes[dispatch.OutcomeUnhandled]
 	s.Failed = done.Outcomes[dispatch.OutcomeFailed]
 	s.Removed = done.Outcomes[dispatch.OutcomeRemoved]
@@ -93,7 +117,7 @@ func (h *Handler) Stats() Stats {
 		s.Accepted, s.Store = n.stored.Load(), h.durable.stats()
 		s.Failed += n.failed.Load()
 		s.Removed += n.removed.Load()
-		s.Processed -= min(n.gone.Load(), s.Processed)
+		s.Handled -= min(n.gone.Load(), s.Handled)
 	}
 	return s
 }

@@ -118,6 +118,7 @@ type Record struct {
 	Rejected error
 
 	delivery *event.Delivery // what Data decodes to, if this process accepted it
+	saved    savedTexts      // that Data has, too
 }
 
 // Mark is a change of the state of a record.

@@ -175,14 +175,14 @@ func (s *stage) employee(ctx context.Context) (string, error) {
 	case status != http.StatusForbidden:
 		return "", fmt.Errorf("an employee's installation was answered %d", status)
 	}
-	processed := s.handler.Stats().Processed
+	processed := s.handler.Stats().Handled
 	if status, err = s.post(ctx, event.OnAppUninstall, event.AppUninstall{Clean: true}, eventtest.WithPortal(grant)); err != nil {
 		return "", err
 	}
 	if status != http.StatusOK {
 		return "", fmt.Errorf("a forged uninstallation was answered %d", status)
 	}
-	for s.handler.Stats().Processed == processed {
+	for s.handler.Stats().Handled == processed {
 		select {
 		case <-ctx.Done():
 			return "", fmt.Errorf("waiting for a handler: %w", ctx.Err())
@@ -329,9 +329,9 @@ func (s *stage) shutdown(ctx context.Context) (string, error) {
 		return "", err
 	}
 	n := s.handler.Stats()
-	if n.Accepted != n.Processed+n.Coalesced || n.Unhandled+n.Failed+n.Dropped != 0 {
+	if n.Accepted != n.Handled+n.Coalesced || n.Unhandled+n.Failed+n.Lost != 0 {
 		return "", fmt.Errorf("%d accepted, %d processed, %d coalesced, %d unhandled, %d failed, %d dropped",
-			n.Accepted, n.Processed, n.Coalesced, n.Unhandled, n.Failed, n.Dropped)
+			n.Accepted, n.Handled, n.Coalesced, n.Unhandled, n.Failed, n.Lost)
 	}
-	return fmt.Sprintf("drained: %d accepted = %d processed + %d coalesced, 0 failed, 0 dropped", n.Accepted, n.Processed, n.Coalesced), nil
+	return fmt.Sprintf("drained: %d accepted = %d processed + %d coalesced, 0 failed, 0 dropped", n.Accepted, n.Handled, n.Coalesced), nil
 }

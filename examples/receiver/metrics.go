@@ -20,12 +20,12 @@ func writeMetrics(w io.Writer, s webhook.Stats, out output, depth *webhook.Depth
 		_, _ = fmt.Fprintf(w, "# HELP b24events_%s %s\n# TYPE b24events_%s %s\nb24events_%s %v\n", name, help, name, kind, name, value)
 	}
 	number("counter", "accepted_total", "Deliveries verified, queued and acknowledged.", s.Accepted)
-	number("counter", "processed_total", "Deliveries that their handler finished.", s.Processed)
+	number("counter", "processed_total", "Deliveries that their handler finished.", s.Handled)
 	number("counter", "unhandled_total", "Deliveries without a handler.", s.Unhandled)
 	number("counter", "failed_total", "Deliveries that failed for good.", s.Failed)
 	number("counter", "removed_total", "Deliveries dropped because the portal removed the application.", s.Removed)
 	number("counter", "retried_total", "Attempts that failed and were repeated.", s.Retried)
-	number("counter", "dropped_total", "Events lost before they were processed.", s.Dropped)
+	number("counter", "dropped_total", "Events lost before they were processed.", s.Lost)
 	number("counter", "printed_total", "Deliveries printed.", out.printed)
 	ready := 0
 	if out.state == outputReady {

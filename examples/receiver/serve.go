@@ -89,7 +89,7 @@ func serve(serving, draining context.Context, cfg config, stdout io.Writer) erro
 	}
 	cfg.logger.LogAttrs(draining, slog.LevelInfo, "receiver has stopped", slog.Uint64("accepted", n.Accepted),
 		slog.Uint64("printed", out.printed), slog.Uint64("not_printed", left), slog.Uint64("failed", n.Failed),
-		slog.Uint64("dropped", n.Dropped), slog.Uint64("refused", out.refused))
+		slog.Uint64("dropped", n.Lost), slog.Uint64("refused", out.refused))
 	if failure == nil {
 		if failure = <-served; errors.Is(failure, http.ErrServerClosed) {
 			failure = nil

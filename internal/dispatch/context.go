@@ -19,6 +19,7 @@ type Context struct {
 	values   context.Context //nolint:containedctx // nil for none
 	deadline time.Time
 	attempt  attempt
+	received time.Time // when the item came; zero if it is not an attempt
 
 	mu     sync.Mutex
 	made   context.Context //nolint:containedctx // nil until it is needed
@@ -41,7 +42,7 @@ func (d *Dispatcher) NewContext(values context.Context, timeout time.Duration) *
 // context returns the context of an attempt. The caller calls End.
 func (d *Dispatcher) context(it *Item) *Context {
 	return &Context{
-		d: d, portal: it.portal, values: it.Values, deadline: it.Began.Add(d.cfg.Timeout),
+		d: d, portal: it.portal, values: it.Values, deadline: it.Began.Add(d.cfg.Timeout), received: it.Arrived,
 		attempt: attempt{
 			number: clampInt32(it.Attempts), max: clampInt32(d.attempts(it)), merged: clampInt32(it.Merged), parked: it.Parked,
 		},
@@ -130,7 +131,9 @@ func (c *Context) attemptValue(key any) any {
 	switch key.(type) {
 	case event.AttemptKey:
 		a := c.attempt
-		return &event.Attempt{Number: int(a.number), Max: int(a.max), Merged: int(a.merged), Parked: a.parked}
+		return &event.Attempt{
+			Number: int(a.number), Max: int(a.max), Merged: int(a.merged), Parked: a.parked, Received: c.received,
+		}
 	case event.MisfitReporterKey:
 		if report := c.portal.opts.Misfits; report != nil {
 			return report

@@ -182,7 +182,7 @@ func TestDo(t *testing.T) {
 				cancel()
 				d := new(dispatch.Dispatcher)
 				r := newRecorder(func(ctx context.Context, _ *dispatch.Item) error {
-					require.Equal(t, event.Attempt{Number: 1, Max: 1}, event.AttemptOf(ctx))
+					require.Equal(t, event.Attempt{Number: 1, Max: 1, Received: time.Now()}, event.AttemptOf(ctx))
 					if test.cut {
 						go func() { assert.Error(t, d.Shutdown(ended)) }()
 						<-ctx.Done()

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"math"
 	"math/bits"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -109,4 +110,27 @@ func (l Snapshot) MarshalJSON() ([]byte, error) {
 		P90   float64 `json:"p90"`
 		P99   float64 `json:"p99"`
 	}{l.count, l.sum.Seconds(), l.Quantile(0.5).Seconds(), l.Quantile(0.9).Seconds(), l.Quantile(0.99).Seconds()})
+}
+
+// ByName counts durations by name. It never forgets a name, so its caller bounds the names. The
+// zero value is ready to use, and safe for concurrent use.
+type ByName struct{ histograms sync.Map } // *Histogram by string
+
+// Record counts a duration under a name.
+func (b *ByName) Record(name string, d time.Duration) {
+	h, ok := b.histograms.Load(name)
+	if !ok {
+		h, _ = b.histograms.LoadOrStore(name, new(Histogram))
+	}
+	h.(*Histogram).Record(d) //nolint:forcetypeassert // nothing else is stored
+}
+
+// Snapshots returns what was recorded so far, by name.
+func (b *ByName) Snapshots() map[string]Snapshot {
+	all := make(map[string]Snapshot)
+	b.histograms.Range(func(name, h any) bool {
+		all[name.(string)] = h.(*Histogram).Snapshot() //nolint:forcetypeassert // nothing else is stored
+		return true
+	})
+	return all
 }

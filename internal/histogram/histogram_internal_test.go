@@ -93,3 +93,22 @@ func TestHistogramCountsFromManySides(t *testing.T) {
 	wg.Wait()
 	require.EqualValues(t, 8000, h.Snapshot().Count())
 }
+
+func TestByName(t *testing.T) {
+	t.Parallel()
+	var b ByName
+	require.Empty(t, b.Snapshots())
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for range 100 {
+				b.Record([]string{"a", "b"}[i%2], time.Second)
+			}
+		})
+	}
+	wg.Wait()
+	all := b.Snapshots()
+	require.Len(t, all, 2)
+	require.EqualValues(t, 400, all["a"].Count())
+	require.Equal(t, 400*time.Second, all["b"].Sum())
+}

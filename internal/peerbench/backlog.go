@@ -84,8 +84,8 @@ func measureBacklog(ctx context.Context, s settings, queue string, v webhook.Ver
 		return "", err
 	}
 	drained := time.Since(start)
-	if n := hook.Stats(); n.Processed+n.Coalesced < uint64(s.backlog) { //nolint:gosec // not negative
-		return "", fmt.Errorf("%d of %d were handled", n.Processed+n.Coalesced, s.backlog)
+	if n := hook.Stats(); n.Handled+n.Coalesced < uint64(s.backlog) { //nolint:gosec // not negative
+		return "", fmt.Errorf("%d of %d were handled", n.Handled+n.Coalesced, s.backlog)
 	}
 	before, calls := hook.Stats().Store.Commits, handled.Load()
 	if err := post(hook, payload[0].body, &all[0], stormChanges, func(int) int { return 1 }); err != nil {

@@ -187,7 +187,7 @@ func (p *peer) check(ctx context.Context) error {
 		return err
 	}
 	n := p.hook.Stats()
-	if n.Processed < n.Accepted || p.handled.Load() < n.Accepted || n.Accepted == 0 || n.Unhandled > 0 || n.Dropped > 0 {
+	if n.Handled < n.Accepted || p.handled.Load() < n.Accepted || n.Accepted == 0 || n.Unhandled > 0 || n.Lost > 0 {
 		return errors.New("the handler lost deliveries")
 	}
 	return nil
