@@ -11,7 +11,7 @@ import (
 
 // The Data of a Record begins with the text recordMark, a byte with the version and a byte with the
 // form. Then comes the content, or the ID of a key and the content encrypted with it. The content
-// is the stored form of the delivery. In version 2 the texts of WithStoredContext are before it.
+// is the stored form of the delivery. In version 2 the texts of WithSavedContext are before it.
 const (
 	recordMark     = "b24r"
 	recordVersion  = 1

@@ -50,7 +50,7 @@ func mergeKey(d *event.Delivery, lane event.Entity) string {
 // giveValues sets the values of an item to what the function of WithContext returns for the
 // request. It calls ended if that function ends the goroutine.
 func (h *Handler) giveValues(it *dispatch.Item, r *http.Request, ended func()) error {
-	if len(h.cfg.contexts) == 0 {
+	if len(h.cfg.contexts) == 0 && len(h.cfg.saved) == 0 {
 		return nil
 	}
 	return guardGoexit(func() error {
@@ -59,6 +59,9 @@ func (h *Handler) giveValues(it *dispatch.Item, r *http.Request, ended func()) e
 			if values := f(ctx, r); !typednil.Is(values) {
 				ctx, it.Values = values, values //nolint:fatcontext // each option adds to it
 			}
+		}
+		if saved := h.saveContext(r, it.Delivery); saved != nil {
+			it.Values = h.restoreValues(ctx, it.Delivery, saved)
 		}
 		return nil
 	}, ended)

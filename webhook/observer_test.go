@@ -152,19 +152,22 @@ func TestSeveralContexts(t *testing.T) {
 
 // keepNote carries the text of a request's context through a store.
 func keepNote() webhook.Option {
-	return webhook.WithStoredContext("note",
+	return webhook.WithSavedContext("note",
 		func(ctx context.Context, _ *http.Request) string { return note(ctx) }, withNote)
 }
 
-// TestStoredContext: what was saved of a request reaches its handler: in the same process, after a
+// TestSavedContext: what was saved of a request reaches its handler: in the same process, after a
 // restart, after the delivery was put aside, and at each attempt.
-func TestStoredContext(t *testing.T) {
+func TestSavedContext(t *testing.T) {
 	t.Parallel()
 	key := webhook.WithEncryptionKey([]byte("0123456789abcdef0123456789abcdef"))
 	for name, opts := range map[string][]webhook.Option{
-		"clear": {}, "encrypted": {key}, "put aside": {webhook.WithQueueSize(2)}, "encrypted, put aside": {key, webhook.WithQueueSize(2)},
+		"memory": nil, "clear": {}, "encrypted": {key}, "put aside": {webhook.WithQueueSize(2)}, "encrypted, put aside": {key, webhook.WithQueueSize(2)},
 	} {
 		for _, restart := range []bool{false, true} {
+			if opts == nil && restart {
+				continue
+			}
 			t.Run(name+map[bool]string{true: ", restart"}[restart], func(t *testing.T) {
 				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
@@ -178,13 +181,17 @@ func TestStoredContext(t *testing.T) {
 						}
 						return nil
 					})
-					opts := append([]webhook.Option{webhook.WithStore(s), keepNote(), webhook.WithWorkers(1)}, opts...)
+					store := []webhook.Option{webhook.WithStore(s)}
+					if opts == nil {
+						store = nil
+					}
+					opts := append(append(store, keepNote(), webhook.WithWorkers(1)), opts...)
 					receiving := opts
 					if restart {
 						receiving = append(append([]webhook.Option{}, opts...), webhook.WithReceiveOnly())
 					}
 					h := newHandler(t, handle, receiving...)
-					for i, text := range []string{"one", "", "three", strings.Repeat("x", webhook.MaxStoredContext), strings.Repeat("x", webhook.MaxStoredContext+1)} {
+					for i, text := range []string{"one", "", "three", strings.Repeat("x", webhook.MaxSavedContext), strings.Repeat("x", webhook.MaxSavedContext+1)} {
 						w := httptest.NewRecorder()
 						h.ServeHTTP(w, noted(dealUpdate(i+1), text))
 						require.Equal(t, http.StatusOK, w.Code)
@@ -195,7 +202,7 @@ func TestStoredContext(t *testing.T) {
 					}
 					require.NoError(t, h.Idle(t.Context()))
 					require.Equal(t, map[string][]string{
-						"1": {"one", "one"}, "2": {""}, "3": {"three"}, "4": {strings.Repeat("x", webhook.MaxStoredContext)}, "5": {""},
+						"1": {"one", "one"}, "2": {""}, "3": {"three"}, "4": {strings.Repeat("x", webhook.MaxSavedContext)}, "5": {""},
 					}, seen)
 				})
 			})
@@ -203,9 +210,9 @@ func TestStoredContext(t *testing.T) {
 	}
 }
 
-// TestStoredContextOfOthers: functions that panic or return nothing lose no delivery, and a version
+// TestSavedContextOfOthers: functions that panic or return nothing lose no delivery, and a version
 // of the program without the option, or with other keys, handles the record all the same.
-func TestStoredContextOfOthers(t *testing.T) {
+func TestSavedContextOfOthers(t *testing.T) {
 	t.Parallel()
 	broken := func(context.Context, string) context.Context { panic("restore") }
 	none := func(context.Context, string) context.Context { return nil }
@@ -213,11 +220,11 @@ func TestStoredContextOfOthers(t *testing.T) {
 	panics := func(context.Context, *http.Request) string { panic("save") }
 	for name, test := range map[string]struct{ stores, handles []webhook.Option }{
 		"no option":        {stores: []webhook.Option{keepNote()}},
-		"other keys":       {stores: []webhook.Option{keepNote()}, handles: []webhook.Option{webhook.WithStoredContext("other", save, broken)}},
+		"other keys":       {stores: []webhook.Option{keepNote()}, handles: []webhook.Option{webhook.WithSavedContext("other", save, broken)}},
 		"new option":       {handles: []webhook.Option{keepNote()}},
-		"broken restore":   {stores: []webhook.Option{keepNote()}, handles: []webhook.Option{webhook.WithStoredContext("note", save, broken)}},
-		"restores none":    {stores: []webhook.Option{keepNote()}, handles: []webhook.Option{webhook.WithStoredContext("note", save, none)}},
-		"save that panics": {stores: []webhook.Option{webhook.WithStoredContext("note", panics, withNote)}, handles: []webhook.Option{keepNote()}},
+		"broken restore":   {stores: []webhook.Option{keepNote()}, handles: []webhook.Option{webhook.WithSavedContext("note", save, broken)}},
+		"restores none":    {stores: []webhook.Option{keepNote()}, handles: []webhook.Option{webhook.WithSavedContext("note", save, none)}},
+		"save that panics": {stores: []webhook.Option{webhook.WithSavedContext("note", panics, withNote)}, handles: []webhook.Option{keepNote()}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -251,8 +258,8 @@ func (s damagedStore) Commit(ctx context.Context, records []*webhook.Record, mar
 	return s.MemoryStore.Commit(ctx, records, marks)
 }
 
-// TestDamagedStoredContext: a record that was cut anywhere is parked, and nothing panics.
-func TestDamagedStoredContext(t *testing.T) {
+// TestDamagedSavedContext: a record that was cut anywhere is parked, and nothing panics.
+func TestDamagedSavedContext(t *testing.T) {
 	t.Parallel()
 	for keep := 1; keep < 40; keep++ {
 		synctest.Test(t, func(t *testing.T) {
@@ -274,18 +281,17 @@ func TestObserverOptions(t *testing.T) {
 	save := func(context.Context, *http.Request) string { return "" }
 	many := []webhook.Option{webhook.WithStore(newStore(t))}
 	for _, key := range strings.Split("a b c d e f g h i", " ") {
-		many = append(many, webhook.WithStoredContext(key, save, withNote))
+		many = append(many, webhook.WithSavedContext(key, save, withNote))
 	}
 	for name, opts := range map[string][]webhook.Option{
 		"nil observer":      {webhook.WithObserver(nil)},
-		"nil save":          {webhook.WithStore(newStore(t)), webhook.WithStoredContext("a", nil, withNote)},
-		"nil restore":       {webhook.WithStore(newStore(t)), webhook.WithStoredContext("a", save, nil)},
-		"no key":            {webhook.WithStore(newStore(t)), webhook.WithStoredContext("", save, withNote)},
-		"long key":          {webhook.WithStore(newStore(t)), webhook.WithStoredContext(strings.Repeat("a", 33), save, withNote)},
-		"odd key":           {webhook.WithStore(newStore(t)), webhook.WithStoredContext("A", save, withNote)},
-		"a key twice":       {webhook.WithStore(newStore(t)), webhook.WithStoredContext("a", save, withNote), webhook.WithStoredContext("a", save, withNote)},
+		"nil save":          {webhook.WithStore(newStore(t)), webhook.WithSavedContext("a", nil, withNote)},
+		"nil restore":       {webhook.WithStore(newStore(t)), webhook.WithSavedContext("a", save, nil)},
+		"no key":            {webhook.WithStore(newStore(t)), webhook.WithSavedContext("", save, withNote)},
+		"long key":          {webhook.WithStore(newStore(t)), webhook.WithSavedContext(strings.Repeat("a", 33), save, withNote)},
+		"odd key":           {webhook.WithStore(newStore(t)), webhook.WithSavedContext("A", save, withNote)},
+		"a key twice":       {webhook.WithStore(newStore(t)), webhook.WithSavedContext("a", save, withNote), webhook.WithSavedContext("a", save, withNote)},
 		"too many":          many,
-		"without a store":   {webhook.WithStoredContext("a", save, withNote)},
 		"context and store": {webhook.WithStore(newStore(t)), webhook.WithContext(func(ctx context.Context, _ *http.Request) context.Context { return ctx })},
 	} {
 		t.Run(name, func(t *testing.T) {

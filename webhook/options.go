@@ -129,7 +129,7 @@ func (c *config) check() error {
 	case c.store == nil && len(c.storeOnly) > 0:
 		return misconfigured("%s has no meaning without WithStore", c.storeOnly[0])
 	case c.store != nil && len(c.contexts) > 0:
-		return misconfigured("WithContext and WithStore exclude each other: a stored delivery outlives its request; see WithStoredContext")
+		return misconfigured("WithContext and WithStore exclude each other: a stored delivery outlives its request; see WithSavedContext")
 	case c.portalWorkers > c.workers:
 		return misconfigured("%d workers for one portal are more than the %d for all", c.portalWorkers, c.workers)
 	case c.store == nil:
@@ -308,7 +308,7 @@ func WithHandlerTimeout(d time.Duration) Option {
 // the delivery is lost.
 //
 // With several of these options, each function gets what the one before it returned. For a [Store]
-// there is [WithStoredContext].
+// there is [WithSavedContext].
 //
 // The values are in the contexts of handlers, of [Enqueuer.Enqueue] with [WithQueue], and of log
 // lines about the delivery.

@@ -28,8 +28,8 @@ const (
 	ReasonShuttingDown Reason = "shutting_down" // 503: Shutdown was called
 )
 
-// reasons lists every Reason.
-func reasons() []Reason {
+// Reasons returns every Reason that [Stats] counts. All but [ReasonSource] are among them.
+func Reasons() []Reason {
 	return []Reason{
 		ReasonMethod, ReasonContentType, ReasonTooLarge, ReasonTimeout, ReasonAborted, ReasonMalformed, ReasonNotEvent,
 		ReasonForbidden, ReasonUnavailable, ReasonBusy, ReasonQueueFull, ReasonShuttingDown,

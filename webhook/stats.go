@@ -71,7 +71,7 @@ func (c *counters) run(ctx context.Context, h event.Handler, d *event.Delivery) 
 
 func newCounters(logger *slog.Logger) *counters {
 	c := &counters{misfits: misfits.New(logger), rejected: make(map[Reason]*atomic.Uint64)}
-	for _, r := range reasons() {
+	for _, r := range Reasons() {
 		c.rejected[r] = new(atomic.Uint64)
 	}
 	return c

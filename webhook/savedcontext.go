@@ -14,15 +14,15 @@ import (
 )
 
 const (
-	// MaxStoredContext is the longest text that [WithStoredContext] keeps, in bytes.
-	MaxStoredContext = 1024
-	// maxStoredKey is the longest key, in bytes.
-	maxStoredKey = 32
-	// maxStoredTexts is how many texts a record has at most.
-	maxStoredTexts = 8
+	// MaxSavedContext is the longest text that [WithSavedContext] keeps, in bytes.
+	MaxSavedContext = 1024
+	// maxSavedKey is the longest key, in bytes.
+	maxSavedKey = 32
+	// maxSavedTexts is how many texts a record has at most.
+	maxSavedTexts = 8
 )
 
-// savedContext is one use of WithStoredContext.
+// savedContext is one use of WithSavedContext.
 type savedContext struct {
 	key     string
 	save    func(context.Context, *http.Request) string
@@ -32,41 +32,41 @@ type savedContext struct {
 // savedTexts are what a record keeps of its request, by key.
 type savedTexts map[string]string
 
-// WithStoredContext carries something of a request to the handlers of its delivery through a
-// [Store], for example the context of a trace. It is what [WithContext] is without a store.
+// WithSavedContext carries something of a request to the handlers of its delivery through any
+// queue, also a [Store], for example the context of a trace.
 //
 // save runs within the request, after the delivery was verified, with the context of the request.
-// It returns a text of up to [MaxStoredContext] bytes, which is stored with the delivery, encrypted
+// It returns a text of up to [MaxSavedContext] bytes, which is stored with the delivery, encrypted
 // if there is a key. If it returns an empty text, nothing is stored. If the text is longer, or save
-// panics, the delivery is stored without it and the log says so.
+// panics, the delivery goes on without it and the log says so.
 //
-// restore runs before each attempt, in any process that works the store. It gets an empty context
-// and the text, and returns a context with values for the handler. Its end and its deadline are not
+// restore runs before each attempt, in any process that works the store. Without a store it runs
+// once, within the request. It gets a context with the values of options before it, and the text.
+// It returns a context with values for the handler. Its end and its deadline are not
 // looked at. It is not called for a delivery that has no text under the key. A panic in it is
 // logged, and the handler runs without the values. The text is as old as the delivery, so a later
 // version of the program must be able to read what an earlier one saved.
 //
 // key names the text: up to 32 lower-case letters, digits and underscores. Each key may be used
-// once, and there may be eight. The option needs [WithStore].
-func WithStoredContext(
+// once, and there may be eight.
+func WithSavedContext(
 	key string, save func(ctx context.Context, r *http.Request) string, restore func(ctx context.Context, saved string) context.Context,
 ) Option {
 	return func(c *config) error {
 		switch {
 		case save == nil || restore == nil:
-			return misconfigured("WithStoredContext: a function is nil")
-		case key == "" || len(key) > maxStoredKey || strings.Trim(key, "abcdefghijklmnopqrstuvwxyz0123456789_") != "":
-			return misconfigured("WithStoredContext: the key must be 1 to %d lower-case letters, digits and underscores", maxStoredKey)
-		case len(c.saved) == maxStoredTexts:
-			return misconfigured("WithStoredContext: more than %d texts", maxStoredTexts)
+			return misconfigured("WithSavedContext: a function is nil")
+		case key == "" || len(key) > maxSavedKey || strings.Trim(key, "abcdefghijklmnopqrstuvwxyz0123456789_") != "":
+			return misconfigured("WithSavedContext: the key must be 1 to %d lower-case letters, digits and underscores", maxSavedKey)
+		case len(c.saved) == maxSavedTexts:
+			return misconfigured("WithSavedContext: more than %d texts", maxSavedTexts)
 		}
 		for _, other := range c.saved {
 			if other.key == key {
-				return misconfigured("WithStoredContext: the key %s is used twice", key)
+				return misconfigured("WithSavedContext: the key %s is used twice", key)
 			}
 		}
 		c.saved = append(c.saved, savedContext{key, save, restore})
-		c.storeOnly = append(c.storeOnly, "WithStoredContext")
 		return nil
 	}
 }
@@ -79,14 +79,14 @@ func (h *Handler) saveContext(r *http.Request, d *event.Delivery) savedTexts {
 	for _, s := range h.cfg.saved {
 		text := ""
 		err := guardGoexit(func() error {
-			if text = s.save(r.Context(), r); len(text) > MaxStoredContext {
+			if text = s.save(r.Context(), r); len(text) > MaxSavedContext {
 				return errSavedTooLong
 			}
 			return nil
 		}, func() {})
 		switch {
 		case err != nil:
-			h.log.emit(r.Context(), slog.LevelError, "webhook: a delivery is stored without the context of its request",
+			h.log.emit(r.Context(), slog.LevelError, "webhook: the context of a request could not be saved",
 				identity(d, slog.String(KeyError, errorText(nil, err)))...)
 		case text != "":
 			if all == nil {
@@ -113,13 +113,21 @@ func (c restoredContext) Value(key any) any {
 	return c.values.Value(key)
 }
 
-// restore returns ctx with what was saved of the request.
+// restore returns the context of an attempt with what was saved of the request.
 func (w *durable) restore(ctx context.Context, d *event.Delivery, saved savedTexts) context.Context {
 	if len(saved) == 0 || len(w.cfg.saved) == 0 {
 		return ctx
 	}
-	values := context.Background()
-	for _, s := range w.cfg.saved {
+	return restoredContext{ctx, restoreValues(context.Background(), w.log, w.cfg.saved, d, saved)}
+}
+
+// restoreValues returns values with what was saved of a request.
+func (h *Handler) restoreValues(values context.Context, d *event.Delivery, saved savedTexts) context.Context {
+	return restoreValues(values, h.log, h.cfg.saved, d, saved)
+}
+
+func restoreValues(values context.Context, log eventLog, options []savedContext, d *event.Delivery, saved savedTexts) context.Context {
+	for _, s := range options {
 		text, ok := saved[s.key]
 		if !ok {
 			continue
@@ -131,11 +139,11 @@ func (w *durable) restore(ctx context.Context, d *event.Delivery, saved savedTex
 			return nil
 		})
 		if err != nil {
-			w.log.emit(ctx, slog.LevelError, "webhook: the context of a stored delivery could not be restored",
+			log.emit(context.Background(), slog.LevelError, "webhook: the saved context of a delivery could not be restored",
 				identity(d, slog.String(KeyError, errorText(nil, err)))...)
 		}
 	}
-	return restoredContext{ctx, values}
+	return values
 }
 
 // append appends the texts to dst: their number, and the key and the text of each, with lengths
@@ -151,17 +159,17 @@ func (t savedTexts) append(dst []byte) []byte {
 
 // parseSaved reads what append wrote, and returns what follows it.
 func parseSaved(doc []byte) (t savedTexts, rest []byte, ok bool) {
-	n, rest, ok := cutNumber(doc, maxStoredTexts)
+	n, rest, ok := cutNumber(doc, maxSavedTexts)
 	if !ok {
 		return nil, nil, false
 	}
 	t = make(savedTexts, n)
 	for range n {
 		var key, text string
-		if key, rest, ok = cutText(rest, maxStoredKey); !ok {
+		if key, rest, ok = cutText(rest, maxSavedKey); !ok {
 			return nil, nil, false
 		}
-		if text, rest, ok = cutText(rest, MaxStoredContext); !ok {
+		if text, rest, ok = cutText(rest, MaxSavedContext); !ok {
 			return nil, nil, false
 		}
 		t[key] = text

@@ -17,7 +17,7 @@ func FuzzParseSaved(f *testing.F) {
 		if !ok {
 			return
 		}
-		require.LessOrEqual(t, len(saved), maxStoredTexts)
+		require.LessOrEqual(t, len(saved), maxSavedTexts)
 		again, left, ok := parseSaved(append(saved.append(nil), rest...))
 		require.True(t, ok)
 		require.Equal(t, saved, again)

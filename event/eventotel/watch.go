@@ -1,0 +1,275 @@
+package eventotel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/b24events/b24events/oauth"
+	"github.com/b24events/b24events/offline"
+	"github.com/b24events/b24events/rest"
+	"github.com/b24events/b24events/webhook"
+)
+
+// Sources are the functions that return statistics, the method Stats of each package. Those that
+// the program does not have are nil.
+type Sources struct {
+	Webhook  func() webhook.Stats
+	Consumer func() offline.Stats
+	Fleet    func() offline.FleetStats
+	REST     func() rest.Stats
+	OAuth    func() oauth.Stats
+}
+
+// source is a number that a metric reads.
+type source struct {
+	name, unit, help string
+	gauge            bool
+	attrs            attribute.Set
+	value            func(*snapshot) (v float64, ok bool) // ok is false if there is no value yet
+}
+
+// snapshot is what the sources returned at one time.
+type snapshot struct {
+	now      time.Time
+	webhook  webhook.Stats
+	consumer offline.Stats
+	fleet    offline.FleetStats
+	rest     rest.Stats
+	oauth    oauth.Stats
+}
+
+// Watch registers metrics that are read from the statistics of other packages: what was accepted,
+// handled, lost and rejected, depths, waits, and how long nothing has come. They are read when the
+// meter provider collects. The returned function ends that. The error is that of the provider.
+func (t *Telemetry) Watch(s Sources) (stop func() error, err error) {
+	var all []source
+	if s.Webhook != nil {
+		all = append(all, webhookSources()...)
+	}
+	if s.Consumer != nil {
+		all = append(all, consumerSources()...)
+	}
+	if s.Fleet != nil {
+		all = append(all, fleetSources()...)
+	}
+	if s.REST != nil {
+		all = append(all, restSources()...)
+	}
+	if s.OAuth != nil {
+		all = append(all, oauthSources()...)
+	}
+	if len(all) == 0 {
+		return func() error { return nil }, nil
+	}
+	instruments := make(map[string]metric.Float64Observable)
+	list := make([]metric.Observable, 0, len(all))
+	var errs error
+	for _, one := range all {
+		if instruments[one.name] != nil {
+			continue // another label
+		}
+		made, err := t.observable(one)
+		instruments[one.name], errs = made, errors.Join(errs, err)
+		list = append(list, made)
+	}
+	if errs != nil {
+		return nil, fmt.Errorf("eventotel: make the instruments: %w", errs)
+	}
+	registration, err := t.meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+		now := s.snapshot()
+		for _, one := range all {
+			if v, ok := one.value(&now); ok {
+				o.ObserveFloat64(instruments[one.name], v, metric.WithAttributeSet(one.attrs))
+			}
+		}
+		return nil
+	}, list...)
+	if err != nil {
+		return nil, fmt.Errorf("eventotel: register the metrics: %w", err)
+	}
+	return registration.Unregister, nil
+}
+
+// observable makes the instrument of a source.
+func (t *Telemetry) observable(s source) (metric.Float64Observable, error) {
+	if s.gauge {
+		return t.meter.Float64ObservableGauge(s.name, metric.WithDescription(s.help), metric.WithUnit(s.unit))
+	}
+	return t.meter.Float64ObservableCounter(s.name, metric.WithDescription(s.help), metric.WithUnit(s.unit))
+}
+
+// snapshot calls the functions that there are.
+func (s Sources) snapshot() snapshot {
+	all := snapshot{now: time.Now()}
+	if s.Webhook != nil {
+		all.webhook = s.Webhook()
+	}
+	if s.Consumer != nil {
+		all.consumer = s.Consumer()
+	}
+	if s.Fleet != nil {
+		all.fleet = s.Fleet()
+	}
+	if s.REST != nil {
+		all.rest = s.REST()
+	}
+	if s.OAuth != nil {
+		all.oauth = s.OAuth()
+	}
+	return all
+}
+
+// number is a value of statistics.
+type number interface{ ~uint64 | ~int | ~int64 }
+
+// count returns a source that counts.
+func count[N number](name, help string, read func(*snapshot) N, attrs ...attribute.KeyValue) source {
+	return source{name: name, unit: "1", help: help, attrs: attribute.NewSet(attrs...), value: func(s *snapshot) (float64, bool) {
+		return float64(read(s)), true
+	}}
+}
+
+// gauge returns a source of a number that goes up and down.
+func gauge[N number](name, help string, read func(*snapshot) N, attrs ...attribute.KeyValue) source {
+	s := count(name, help, read, attrs...)
+	s.gauge = true
+	return s
+}
+
+// silence returns a source of the time since something last happened. It has no value before the
+// first time.
+func silence(what string, last func(*snapshot) time.Time) source {
+	return source{
+		name: "b24events.silence", unit: "s", gauge: true, attrs: attribute.NewSet(labelKind.String(what)),
+		help: "Time since the last accepted delivery, response to a call, record or renewal.",
+		value: func(s *snapshot) (float64, bool) {
+			at := last(s)
+			return max(0, s.now.Sub(at)).Seconds(), !at.IsZero()
+		},
+	}
+}
+
+func webhookSources() []source {
+	all := []source{
+		count("b24events.accepted", "Deliveries verified, queued and acknowledged.", func(s *snapshot) uint64 { return s.webhook.Accepted }),
+		count("b24events.handled", "Deliveries that their handler finished.", func(s *snapshot) uint64 { return s.webhook.Handled }),
+		count("b24events.coalesced", "Deliveries merged into another one.", func(s *snapshot) uint64 { return s.webhook.Coalesced }),
+		count("b24events.unhandled", "Deliveries without a handler.", func(s *snapshot) uint64 { return s.webhook.Unhandled }),
+		count("b24events.failed", "Deliveries that failed for good.", func(s *snapshot) uint64 { return s.webhook.Failed }),
+		count("b24events.removed", "Deliveries dropped because the portal removed the application.",
+			func(s *snapshot) uint64 { return s.webhook.Removed }),
+		count("b24events.retried", "Attempts that failed and were repeated.", func(s *snapshot) uint64 { return s.webhook.Retried }),
+		count("b24events.lost", "Events lost before they were handled.", func(s *snapshot) uint64 { return s.webhook.Lost }),
+		count("b24events.misfits", "Values of payloads that did not fit their fields.", func(s *snapshot) uint64 { return s.webhook.Misfits }),
+		gauge("b24events.queue.depth", "Deliveries of this process that wait.", func(s *snapshot) int { return s.webhook.Queued }),
+		gauge("b24events.running", "Deliveries being handled.", func(s *snapshot) int { return s.webhook.Running }),
+		silence("delivery", func(s *snapshot) time.Time { return s.webhook.LastAccepted }),
+	}
+	for _, reason := range webhook.Reasons() {
+		all = append(all, count("b24events.rejected", "Requests refused, by reason.",
+			func(s *snapshot) uint64 { return s.webhook.Rejected[reason] }, labelReason.String(string(reason))))
+	}
+	return append(all,
+		stored("b24events.commits", "Commits of the durable queue.", func(s *webhook.StoreStats) uint64 { return s.Commits }),
+		stored("b24events.commit_failures", "Commits of the durable queue that failed.",
+			func(s *webhook.StoreStats) uint64 { return s.Failures }),
+		stored("b24events.recovered", "Deliveries found in the durable queue at the start, or taken over.",
+			func(s *webhook.StoreStats) uint64 { return s.Recovered }),
+		stored("b24events.parked", "Deliveries parked by this process.", func(s *webhook.StoreStats) uint64 { return s.Parked }),
+	)
+}
+
+// stored returns a source of the statistics of a webhook.Store, without a value if there is none.
+func stored(name, help string, read func(*webhook.StoreStats) uint64) source {
+	return source{name: name, unit: "1", help: help, value: func(s *snapshot) (float64, bool) {
+		if s.webhook.Store == nil {
+			return 0, false
+		}
+		return float64(read(s.webhook.Store)), true
+	}}
+}
+
+func consumerSources() []source {
+	return []source{
+		count("b24events.offline.requests", "Requests for offline queues.", func(s *snapshot) uint64 { return s.consumer.Requests }),
+		count("b24events.offline.reserved", "Records reserved.", func(s *snapshot) uint64 { return s.consumer.Reserved }),
+		count("b24events.offline.handled", "Records whose handler succeeded.", func(s *snapshot) uint64 { return s.consumer.Handled }),
+		count("b24events.offline.unhandled", "Records without a handler.", func(s *snapshot) uint64 { return s.consumer.Unhandled }),
+		count("b24events.offline.retried", "Attempts after the first.", func(s *snapshot) uint64 { return s.consumer.Retried }),
+		count("b24events.offline.dropped", "Records that ended for good without success.",
+			func(s *snapshot) uint64 { return s.consumer.Dropped }),
+		count("b24events.offline.parked", "Records parked.", func(s *snapshot) uint64 { return s.consumer.Parked }),
+		gauge("b24events.offline.queue.depth", "Records that wait on the portal, as measured last.",
+			func(s *snapshot) int { return s.consumer.Backlog.Waiting }),
+		silence("offline_response", func(s *snapshot) time.Time { return s.consumer.LastResponse }),
+		silence("offline_record", func(s *snapshot) time.Time { return s.consumer.LastRecord }),
+	}
+}
+
+func fleetSources() []source {
+	return []source{
+		count("b24events.fleet.turns", "Turns that ended.", func(s *snapshot) uint64 { return s.fleet.Turns }),
+		count("b24events.fleet.turn_failures", "Turns that failed.", func(s *snapshot) uint64 { return s.fleet.Failures }),
+		count("b24events.fleet.requests", "Requests for offline queues.", func(s *snapshot) uint64 { return s.fleet.Requests }),
+		count("b24events.fleet.handled", "Records whose handler succeeded.", func(s *snapshot) uint64 { return s.fleet.Handled }),
+		gauge("b24events.fleet.portals", "Portals that this process works.", func(s *snapshot) int { return s.fleet.Owned }),
+		gauge("b24events.fleet.running", "Handlers that run.", func(s *snapshot) int { return s.fleet.Running }),
+		gauge("b24events.fleet.due", "Portals that wait for a turn.", func(s *snapshot) int { return s.fleet.Due }),
+		gauge("b24events.fleet.failing", "Portals whose last turn failed.", func(s *snapshot) int { return s.fleet.Failing }),
+		gauge("b24events.fleet.refused", "Portals that refuse for good.", func(s *snapshot) int { return s.fleet.Refused }),
+		silence("fleet_response", func(s *snapshot) time.Time { return s.fleet.LastResponse }),
+		silence("fleet_record", func(s *snapshot) time.Time { return s.fleet.LastHandled }),
+	}
+}
+
+func restSources() []source {
+	return []source{
+		count("b24events.rest.calls", "REST calls that ended.", func(s *snapshot) uint64 { return s.rest.Calls }),
+		count("b24events.rest.failed", "REST calls that returned an error.", func(s *snapshot) uint64 { return s.rest.Failed }),
+		count("b24events.rest.requests", "Requests sent to portals.", func(s *snapshot) uint64 { return s.rest.Requests }),
+		count("b24events.rest.retried", "Requests that retried one that failed.", func(s *snapshot) uint64 { return s.rest.Retried }),
+		count("b24events.rest.refused", "Requests refused because they were too many.", func(s *snapshot) uint64 { return s.rest.Refused }),
+		count("b24events.rest.busy", "Requests that a front end rejected with 429 or 503.", func(s *snapshot) uint64 { return s.rest.Busy }),
+		count("b24events.rest.paused", "Requests refused because a method's time was used up.",
+			func(s *snapshot) uint64 { return s.rest.Paused }),
+		count("b24events.rest.renewed", "Tokens renewed because a portal refused them as expired.",
+			func(s *snapshot) uint64 { return s.rest.Renewed }),
+		gauge("b24events.rest.waiting", "Calls that wait.", func(s *snapshot) int { return s.rest.Waiting }),
+		waits("limit", func(s *snapshot) time.Duration { return s.rest.LimitWait }),
+		waits("pause", func(s *snapshot) time.Duration { return s.rest.PauseWait }),
+		waits("backoff", func(s *snapshot) time.Duration { return s.rest.BackoffWait }),
+		silence("rest_response", func(s *snapshot) time.Time { return s.rest.LastResponse }),
+	}
+}
+
+// waits returns a source of the time that calls have waited.
+func waits(kind string, read func(*snapshot) time.Duration) source {
+	return source{
+		name: "b24events.rest.wait", unit: "s", help: "Time that REST calls have waited, by the kind of wait.",
+		attrs: attribute.NewSet(labelKind.String(kind)),
+		value: func(s *snapshot) (float64, bool) { return read(s).Seconds(), true },
+	}
+}
+
+func oauthSources() []source {
+	return []source{
+		count("b24events.oauth.installed", "Installations verified and stored.", func(s *snapshot) uint64 { return s.oauth.Installed }),
+		count("b24events.oauth.refused", "Claims of an installation refused.", func(s *snapshot) uint64 { return s.oauth.Refused }),
+		count("b24events.oauth.users", "Tokens of users verified and stored.", func(s *snapshot) uint64 { return s.oauth.Users }),
+		count("b24events.oauth.removed", "Installations deleted.", func(s *snapshot) uint64 { return s.oauth.Removed }),
+		count("b24events.oauth.renewed", "Tokens renewed.", func(s *snapshot) uint64 { return s.oauth.Renewed }),
+		count("b24events.oauth.adopted", "Renewals that found tokens which another caller or process had renewed.",
+			func(s *snapshot) uint64 { return s.oauth.Adopted }),
+		count("b24events.oauth.failed", "Renewals that failed.", func(s *snapshot) uint64 { return s.oauth.Failed }),
+		count("b24events.oauth.reauthorize", "Renewals after which the portal must be authorized again.",
+			func(s *snapshot) uint64 { return s.oauth.Reauthorize }),
+		gauge("b24events.oauth.unsaved", "Portals and users whose tokens the store did not take.",
+			func(s *snapshot) int { return s.oauth.Unsaved }),
+		silence("renewal", func(s *snapshot) time.Time { return s.oauth.LastRenewed }),
+	}
+}
