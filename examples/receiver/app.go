@@ -110,6 +110,15 @@ func (a *app) bindAll(ctx context.Context) {
 	}
 }
 
+// figures adds those of an application.
+func (a *app) figures(f figures) figures {
+	if a.access != nil {
+		calls, access := a.access.API.Stats(), a.access.Tokens.Stats()
+		f.rest, f.oauth = &calls, &access
+	}
+	return f
+}
+
 func (a *app) close(ctx context.Context) error {
 	if a.access == nil {
 		return nil

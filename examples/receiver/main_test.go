@@ -128,7 +128,7 @@ func TestOutgoingWebhook(t *testing.T) {
 	require.Equal(t, "ok\n", body)
 	_, metrics := p.get(t, "/metrics")
 	for _, want := range []string{
-		"b24events_accepted_total 2\n", "b24events_processed_total 2\n", "b24events_failed_total 0\n", "b24events_parked 0\n",
+		"b24events_accepted_total 2\n", "b24events_handled_total 2\n", "b24events_failed_total 0\n", "b24events_parked 0\n",
 		"b24events_queue_depth 0\n", "b24events_rejected_total{reason=\"forbidden\"} 2\n", "b24events_ack_seconds{quantile=\"0.99\"} ", "b24events_lag_seconds_count 2\n",
 	} {
 		require.Contains(t, metrics, want)

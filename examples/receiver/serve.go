@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"sync/atomic"
+	"time"
 
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/examples/internal/program"
@@ -49,7 +50,7 @@ func serve(serving, draining context.Context, cfg config, stdout io.Writer) erro
 		return errors.Join(err, listener.Close())
 	}
 	var ready atomic.Bool
-	server := program.Server(routes(hook, app.install, stored, printer, &ready), cfg.logger)
+	server := program.Server(routes(app, hook, stored, printer, &ready), cfg.logger)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(program.LimitConnections(server, listener, program.Connections())) }()
 	ready.Store(true)
@@ -89,7 +90,7 @@ func serve(serving, draining context.Context, cfg config, stdout io.Writer) erro
 	}
 	cfg.logger.LogAttrs(draining, slog.LevelInfo, "receiver has stopped", slog.Uint64("accepted", n.Accepted),
 		slog.Uint64("printed", out.printed), slog.Uint64("not_printed", left), slog.Uint64("failed", n.Failed),
-		slog.Uint64("dropped", n.Lost), slog.Uint64("refused", out.refused))
+		slog.Uint64("lost", n.Lost), slog.Uint64("refused", out.refused))
 	if failure == nil {
 		if failure = <-served; errors.Is(failure, http.ErrServerClosed) {
 			failure = nil
@@ -118,11 +119,11 @@ func loss(left uint64, err error) error {
 	return fmt.Errorf("%d accepted events were not printed: %w", left, err)
 }
 
-func routes(hook *webhook.Handler, install http.Handler, stored *storage, p *printer, ready *atomic.Bool) http.Handler {
+func routes(app *app, hook *webhook.Handler, stored *storage, p *printer, ready *atomic.Bool) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/bitrix24/events", p.guard(hook))
-	if install != nil {
-		mux.Handle("/bitrix24/install", install)
+	if app.install != nil {
+		mux.Handle("/bitrix24/install", app.install)
 	}
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		switch out := p.snapshot(); {
@@ -138,7 +139,9 @@ func routes(hook *webhook.Handler, install http.Handler, stored *storage, p *pri
 	})
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-		writeMetrics(w, hook.Stats(), p.snapshot(), stored.depth(r.Context()))
+		writeMetrics(w, app.figures(figures{
+			now: time.Now(), handler: hook.Stats(), output: p.snapshot(), depth: stored.depth(r.Context()),
+		}))
 	})
 	return mux
 }
