@@ -26,7 +26,8 @@ type figures struct {
 	oauth   *oauth.Stats   // nil without an application
 }
 
-// writeMetrics writes the figures in the text format of Prometheus. docs/metrics.md lists the names.
+// writeMetrics writes the figures in the text format of Prometheus. docs/metrics.md lists the
+// names.
 func writeMetrics(w io.Writer, f figures) {
 	p := page{w}
 	p.deliveries(f)
