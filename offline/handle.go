@@ -48,7 +48,7 @@ func (e *engine) tasksOf(ctx context.Context, records []Record) []*task {
 		e.ledger.add(r)
 		t := &task{Record: r}
 		if len(e.cfg.contexts) > 0 {
-			t.values = context.WithoutCancel(ctx)
+			t.values = context.WithoutCancel(ctx) //nolint:fatcontext // each record has the same
 		}
 		switch {
 		case r.Err != nil:

@@ -140,7 +140,7 @@ func TestObserverOptions(t *testing.T) {
 	for i, opt := range []offline.WorkOption{offline.WithContext(nil), offline.WithObserver(nil)} {
 		t.Run(strconv.Itoa(i), func(t *testing.T) {
 			t.Parallel()
-			_, err := offline.NewConsumer(newClient(t, http.DefaultClient, credentials{}, "m"), event.HandlerFunc(new(journal).HandleEvent), opt)
+			_, err := offline.NewConsumer(newClient(t, &http.Client{}, credentials{}, "m"), event.HandlerFunc(new(journal).HandleEvent), opt)
 			require.ErrorIs(t, err, offline.ErrConfig)
 		})
 	}

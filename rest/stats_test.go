@@ -232,7 +232,7 @@ func TestCallContext(t *testing.T) {
 			return tr.RoundTrip(r)
 		})
 		api, err := rest.NewClients(spying{seen: &seen}, on(transport),
-			rest.WithContext(func(ctx context.Context, method string) context.Context { return addSpan(ctx, method) }),
+			rest.WithContext(addSpan),
 			rest.WithContext(func(context.Context, string) context.Context { return nil }),
 			rest.WithContext(func(context.Context, string) context.Context { panic("span") }),
 			rest.WithContext(func(ctx context.Context, _ string) context.Context { return addSpan(ctx, "second") }),

@@ -49,7 +49,7 @@ func (w *durable) Handle(ctx context.Context, it *dispatch.Item) error {
 	case !w.markBegun(ctx, e):
 		return dispatch.PostponedError(storeWait)
 	}
-	ctx = w.restore(ctx, d, saved) //nolint:contextcheck // what is restored belongs to no request
+	ctx = w.restore(ctx, d, saved)
 	if w.tx == nil {
 		return w.attempt(ctx, ctx, e, d)
 	}

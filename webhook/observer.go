@@ -47,7 +47,8 @@ func (h *Handler) observe(r *http.Request, d *event.Delivery, resp response, arr
 		info.Event, info.MemberID = event.MetricLabel(d.Name), d.MemberID()
 	}
 	for _, f := range h.cfg.observers {
-		if err := dispatch.Guard(func() error { f(r.Context(), info); return nil }); err != nil {
+		err := dispatch.Guard(func() error { f(r.Context(), info); return nil }) //nolint:contextcheck // it is that of the request
+		if err != nil {
 			h.log.emit(r.Context(), slog.LevelError, "webhook: an observer of requests panicked",
 				slog.String(KeyError, errorText(nil, err)))
 		}

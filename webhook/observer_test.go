@@ -73,7 +73,8 @@ func TestRequestObserver(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var got []webhook.RequestInfo
 				var of string
-				opts := append(test.opts, webhook.WithObserver(func(context.Context, webhook.RequestInfo) { panic("metrics") }),
+				opts := append([]webhook.Option{}, test.opts...)
+				opts = append(opts, webhook.WithObserver(func(context.Context, webhook.RequestInfo) { panic("metrics") }),
 					webhook.WithObserver(func(ctx context.Context, info webhook.RequestInfo) { got, of = append(got, info), note(ctx) }))
 				h := newHandler(t, do(func(context.Context, *event.Delivery) error { return test.err }), opts...)
 				r := noted(test.body, "request 1")
@@ -280,7 +281,7 @@ func TestObserverOptions(t *testing.T) {
 	t.Parallel()
 	save := func(context.Context, *http.Request) string { return "" }
 	many := []webhook.Option{webhook.WithStore(newStore(t))}
-	for _, key := range strings.Split("a b c d e f g h i", " ") {
+	for key := range strings.SplitSeq("a b c d e f g h i", " ") {
 		many = append(many, webhook.WithSavedContext(key, save, withNote))
 	}
 	for name, opts := range map[string][]webhook.Option{

@@ -78,7 +78,7 @@ func (h *Handler) saveContext(r *http.Request, d *event.Delivery) savedTexts {
 	var all savedTexts
 	for _, s := range h.cfg.saved {
 		text := ""
-		err := guardGoexit(func() error {
+		err := guardGoexit(func() error { //nolint:contextcheck // save gets the context of the request
 			if text = s.save(r.Context(), r); len(text) > MaxSavedContext {
 				return errSavedTooLong
 			}
