@@ -224,7 +224,7 @@ func TestRecipeCoalesced(t *testing.T) {
 	}
 	close(release)
 	require.NoError(t, h.Shutdown(t.Context()))
-	require.EqualValues(t, 2, h.Stats().Processed)
+	require.EqualValues(t, 2, h.Stats().Handled)
 }
 
 func TestRecipeDeal(t *testing.T) {

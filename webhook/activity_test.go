@@ -71,7 +71,7 @@ func TestActivities(t *testing.T) {
 				require.Empty(t, seen)
 				s := h.Stats()
 				require.EqualValues(t, 2, s.Accepted)
-				require.EqualValues(t, 1, s.Processed)
+				require.EqualValues(t, 1, s.Handled)
 				require.EqualValues(t, 1, s.Unhandled)
 				require.EqualValues(t, failures, s.Retried)
 				require.NoError(t, h.Shutdown(t.Context()))

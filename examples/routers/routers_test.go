@@ -306,7 +306,7 @@ func TestTenants(t *testing.T) {
 			close(answered)
 			require.NoError(t, a.stop())
 			require.Equal(t, want, got)
-			require.EqualValues(t, events+again, a.events.Stats().Processed)
+			require.EqualValues(t, events+again, a.events.Stats().Handled)
 		})
 	}
 }
@@ -487,7 +487,7 @@ type closer struct {
 }
 
 func (c *closer) Close() error {
-	c.closed, c.handed = true, int64(c.events.Stats().Processed) //nolint:gosec // a few
+	c.closed, c.handed = true, int64(c.events.Stats().Handled) //nolint:gosec // a few
 	return nil
 }
 
@@ -548,15 +548,15 @@ func TestShutdown(t *testing.T) {
 					require.NoError(t, <-stopped)
 					stats := h.Stats()
 					require.EqualValues(t, events, stats.Accepted)
-					require.Zero(t, stats.Dropped)
+					require.Zero(t, stats.Lost)
 					require.True(t, store.closed)
-					require.EqualValues(t, stats.Processed, store.handed, "the store was closed after the last handler")
+					require.EqualValues(t, stats.Handled, store.handed, "the store was closed after the last handler")
 					if durable {
 						depth, err := store.Depth(t.Context())
 						require.NoError(t, err)
-						require.EqualValues(t, events, stats.Processed+uint64(depth.Pending), "handled, or kept for the next start") //nolint:gosec // a few
+						require.EqualValues(t, events, stats.Handled+uint64(depth.Pending), "handled, or kept for the next start") //nolint:gosec // a few
 					} else {
-						require.EqualValues(t, events, stats.Processed)
+						require.EqualValues(t, events, stats.Handled)
 					}
 				})
 			}
