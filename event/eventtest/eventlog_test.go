@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -194,7 +195,7 @@ func TestPollUserEvents(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "Hello", added.Message.Text)
 	require.Equal(t, colleague, added.User.ID)
-	require.Equal(t, fmt.Sprint(colleague), added.Chat.DialogID, "dialogs are named after the counterpart")
+	require.Equal(t, strconv.FormatInt(colleague, 10), added.Chat.DialogID, "dialogs are named after the counterpart")
 	reacted, err := event.OnImV2ReactionChange.Decode(polledDelivery(t, mine, 2))
 	require.NoError(t, err)
 	require.Equal(t, "add", reacted.Action)
