@@ -3,9 +3,6 @@ package b24events_test
 import (
 	"context"
 	"fmt"
-	"net"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -16,14 +13,21 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/event/doctor"
 	"github.com/b24events/b24events/event/eventtest"
 	"github.com/b24events/b24events/oauth"
+	"github.com/b24events/b24events/polling"
 	"github.com/b24events/b24events/rest"
-	"github.com/b24events/b24events/webhook"
 )
 
 // goBlocks finds the Go code of a Markdown file.
 var goBlocks = regexp.MustCompile("(?s)```go\n(.*?)```")
+
+// readmeFiles hold the Go code of the README.
+var readmeFiles = []string{
+	"example_test.go", "webhook/sqlitestore/readme_test.go", "examples/minimal/watch/main.go", "examples/minimal/app/main.go",
+	"examples/minimal/mirror/main.go",
+}
 
 // TestReadmeCodeIsTested makes sure that every Go block of the README stands, letter by letter, in
 // a file that the tests compile: here, or in a module with dependencies of its own.
@@ -32,7 +36,7 @@ func TestReadmeCodeIsTested(t *testing.T) {
 	readme, err := os.ReadFile("README.md")
 	require.NoError(t, err)
 	var code strings.Builder
-	for _, name := range []string{"example_test.go", "webhook/sqlitestore/readme_test.go"} {
+	for _, name := range readmeFiles {
 		file, err := os.ReadFile(name) //nolint:gosec // of this repository
 		require.NoError(t, err)
 		code.Write(file)
@@ -40,8 +44,25 @@ func TestReadmeCodeIsTested(t *testing.T) {
 	blocks := goBlocks.FindAllStringSubmatch(string(readme), -1)
 	require.GreaterOrEqual(t, len(blocks), 6)
 	for _, b := range blocks {
-		require.Contains(t, code.String(), strings.TrimSpace(b[1]), "copy the README's block from example_test.go")
+		require.True(t, strings.Contains(code.String(), strings.TrimSpace(b[1])), "copy this block from one of %v:\n%s", readmeFiles, b[1])
 	}
+}
+
+// TestReadmesAgree: the Russian README has the headings of the English one, and its code.
+func TestReadmesAgree(t *testing.T) {
+	t.Parallel()
+	headings, fences := regexp.MustCompile(`(?m)^#+ `), regexp.MustCompile("(?ms)^```.*?^```$")
+	shape := func(name string) (levels, code []string) {
+		page, err := os.ReadFile(name)
+		require.NoError(t, err)
+		code = fences.FindAllString(string(page), -1)
+		return headings.FindAllString(fences.ReplaceAllString(string(page), ""), -1), code
+	}
+	levels, code := shape("README.md")
+	russianLevels, russianCode := shape("README.ru.md")
+	require.NotEmpty(t, code)
+	require.Equal(t, code, russianCode)
+	require.Equal(t, levels, russianLevels)
 }
 
 // TestDocsCodeIsCompiled makes sure that every Go block of docs/dispatch.md stands in a file of the
@@ -81,144 +102,84 @@ func TestReadmeCountsTheCatalogue(t *testing.T) {
 	require.Contains(t, string(readme), fmt.Sprintf("%d names and %d name templates", names, templates))
 }
 
-// TestServe runs the README's way of serving: whatever was acknowledged before the end has been
-// handled when it returns.
-func TestServe(t *testing.T) {
-	t.Parallel()
-	handler, err := dealWatcher("0123456789abcdef0123456789abcdef")
-	require.NoError(t, err)
-	taken, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer func() { require.NoError(t, taken.Close()) }()
-	require.Error(t, serve(t.Context(), taken.Addr().String(), handler), "the address is taken")
-
-	ctx, cancel := context.WithCancel(t.Context())
-	request, err := eventtest.NewRequest(ctx, event.OnCrmDealUpdate, event.CRMEntity{ID: 42}, eventtest.WithToken("0123456789abcdef0123456789abcdef"))
-	require.NoError(t, err)
-	handler.ServeHTTP(httptest.NewRecorder(), request)
-	cancel()
-	require.NoError(t, serve(ctx, "127.0.0.1:0", handler))
-	require.EqualValues(t, 1, handler.Stats().Handled)
-}
-
-func TestNewApp(t *testing.T) {
-	t.Parallel()
-	handler, err := newApp(oauth.Config{ClientID: "app.1", ClientSecret: "secret"}, oauth.NewMemoryStore(), "https://example.com/bitrix24")
-	require.NoError(t, err)
-	require.NoError(t, handler.Shutdown(t.Context()))
-	_, err = newApp(oauth.Config{}, oauth.NewMemoryStore(), "https://example.com/bitrix24")
-	require.Error(t, err, "no credentials")
-}
-
-// TestAppAndQueue plays the README's application against a portal: install, a deal, the offline
-// queue, uninstall.
-func TestAppAndQueue(t *testing.T) {
-	t.Parallel()
-	var handler http.Handler
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handler.ServeHTTP(w, r) }))
-	defer server.Close()
+// readmePortal is a portal with an application that is installed, and the application's access.
+func readmePortal(t *testing.T) (*eventtest.Portal, *oauth.Portals, *rest.Clients) {
+	t.Helper()
 	portal := eventtest.NewPortal(t)
-	app, err := portal.AddApp(eventtest.App{Scope: []string{"crm"}, HandlerURL: server.URL})
+	app, err := portal.AddApp(eventtest.App{Scope: []string{"crm", "im", "imbot"}})
+	require.NoError(t, err)
+	require.NoError(t, app.Install(t.Context()))
+	grant, err := app.Grant(eventtest.AdminID)
 	require.NoError(t, err)
 	portals, err := oauth.NewPortals(oauth.Config{ClientID: app.ClientID(), ClientSecret: app.ClientSecret()}, oauth.NewMemoryStore(),
 		oauth.WithHosts(portal.OAuthHost()), oauth.WithInsecureHTTP())
 	require.NoError(t, err)
-	api, err := rest.NewClients(portals, rest.WithInsecureHTTP(), rest.WithoutRateLimit())
+	_, err = portals.Seed(t.Context(), oauth.Installation{
+		MemberID: grant.MemberID, ClientEndpoint: grant.ClientEndpoint, ServerEndpoint: grant.ServerEndpoint,
+		AccessToken: grant.AccessToken, RefreshToken: grant.RefreshToken, ApplicationToken: grant.ApplicationToken,
+	})
 	require.NoError(t, err)
-	hook, err := webhook.NewHandler(portals, appMux(portals, api, server.URL), webhook.WithSync()) // answers when it is done
+	api, err := rest.NewClients(portals, rest.WithoutRateLimit())
 	require.NoError(t, err)
-	handler = hook
+	return portal, portals, api
+}
 
-	require.NoError(t, app.Install(t.Context()))
-	require.NoError(t, portal.Wait(t.Context()))
-	require.Len(t, portal.Bindings(), 4, "install, update, uninstall, new deals")
-	_, err = portal.Add(eventtest.Deal, map[string]any{"TITLE": "Rocket"}, eventtest.AdminID)
-	require.NoError(t, err)
-	require.NoError(t, portal.Wait(t.Context()))
-	require.Equal(t, 1, portal.CallCount("crm.deal.get"))
-
+// TestWorkAll: the README's fleet handles a change of its portal.
+func TestWorkAll(t *testing.T) {
+	t.Parallel()
+	portal, _, api := readmePortal(t)
 	mux := event.NewMux()
 	handled := make(chan event.CRMEntity, 1)
 	event.On(mux, event.OnCrmLeadAdd, func(_ context.Context, _ *event.Delivery, e event.CRMEntity) error {
 		handled <- e
 		return nil
 	})
+	require.NoError(t, event.NewAPI(api.Portal(portal.MemberID())).Reconcile(t.Context(), mux.OfflineBindings("")))
 	ctx, cancel := context.WithCancel(t.Context())
 	worked := make(chan error, 1)
-	go func() { worked <- work(ctx, api, portal.MemberID(), mux) }()
-	require.Eventually(t, func() bool { return len(portal.Bindings()) == 5 }, 10*time.Second, time.Millisecond)
-	id, err := portal.Add(eventtest.Lead, map[string]any{"TITLE": "Hope"}, eventtest.AdminID)
-	require.NoError(t, err)
-	select {
-	case e := <-handled:
-		require.Equal(t, id, e.ID)
-	case <-time.After(30 * time.Second):
-		t.Fatal("the record was not handled")
-	}
-	require.Eventually(t, func() bool { return len(portal.OfflineRows()) == 0 }, 10*time.Second, time.Millisecond)
-	cancel()
-	require.NoError(t, <-worked)
-
-	ctx, cancel = context.WithCancel(t.Context())
 	go func() { worked <- workAll(ctx, api, mux, []string{portal.MemberID()}) }()
-	id, err = portal.Add(eventtest.Lead, map[string]any{"TITLE": "More"}, eventtest.AdminID)
+	id, err := portal.Add(eventtest.Lead, map[string]any{"TITLE": "More"}, eventtest.AdminID)
 	require.NoError(t, err)
 	select {
 	case e := <-handled:
 		require.Equal(t, id, e.ID)
-	case <-time.After(30 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("the fleet did not handle the record")
 	}
 	cancel()
 	require.NoError(t, <-worked)
 	require.Error(t, workAll(t.Context(), api, mux, []string{""}), "no portal is named")
-
-	require.NoError(t, app.Uninstall(true))
-	require.NoError(t, portal.Wait(t.Context()))
-	_, err = portals.Installation(t.Context(), portal.MemberID())
-	require.ErrorIs(t, err, oauth.ErrNotFound)
-	require.NoError(t, hook.Shutdown(t.Context()))
 }
 
-// TestWinDeal: the README's call as the user who acted is that user's.
-func TestWinDeal(t *testing.T) {
+// TestEcho: the README's bot answers.
+func TestEcho(t *testing.T) {
 	t.Parallel()
-	portal := eventtest.NewPortal(t)
-	clerk := portal.AddUser(eventtest.User{Name: "Clerk"})
-	var handler http.Handler
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handler.ServeHTTP(w, r) }))
-	defer server.Close()
-	app, err := portal.AddApp(eventtest.App{Scope: []string{"crm"}, HandlerURL: server.URL})
-	require.NoError(t, err)
-	portals, err := oauth.NewPortals(oauth.Config{ClientID: app.ClientID(), ClientSecret: app.ClientSecret()}, oauth.NewMemoryStore(),
-		oauth.WithHosts(portal.OAuthHost()), oauth.WithInsecureHTTP())
-	require.NoError(t, err)
-	api, err := rest.NewClients(portals, rest.WithInsecureHTTP())
-	require.NoError(t, err)
-	mux := event.NewMux()
-	portals.Lifecycle(mux, oauth.Hooks{Installed: func(ctx context.Context, in oauth.Installation, _ event.AppInstall) error {
-		return event.NewAPI(api.Portal(in.MemberID)).Reconcile(ctx, mux.Bindings(server.URL))
-	}})
-	event.On(mux, event.OnCrmDealAdd, func(ctx context.Context, d *event.Delivery, e event.CRMEntity) error {
-		return winDeal(ctx, api, portals, d, e.ID)
-	})
-	hook, err := webhook.NewHandler(portals, mux, webhook.WithSync())
-	require.NoError(t, err)
-	handler = hook
-	require.NoError(t, app.Install(t.Context()))
-	require.NoError(t, portal.Wait(t.Context()))
-	id, err := portal.Add(eventtest.Deal, map[string]any{"TITLE": "Rocket"}, clerk)
-	require.NoError(t, err)
-	require.NoError(t, portal.Wait(t.Context()))
-	deal, ok := portal.Object(eventtest.Deal, id)
-	require.True(t, ok)
-	require.Equal(t, "WON", deal["STAGE_ID"])
-	for _, call := range portal.Calls() {
-		if call.Method == "crm.deal.update" {
-			require.Equal(t, clerk, call.UserID)
-		}
+	portal, _, api := readmePortal(t)
+	client := api.Portal(portal.MemberID())
+	var registered struct {
+		Bot event.ChatBot `json:"bot"`
 	}
-	require.NoError(t, hook.Shutdown(t.Context()))
+	require.NoError(t, client.Call(t.Context(), "imbot.v2.Bot.register", map[string]any{
+		"fields": map[string]any{"code": "echo", "properties": map[string]any{"name": "Echo"}},
+	}, &registered))
+	_, err := portal.Add(eventtest.ChatMessage, map[string]any{"DIALOG_ID": registered.Bot.ID, "MESSAGE": "Hello"}, eventtest.AdminID)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- echo(ctx, client, registered.Bot.ID, polling.NewMemoryStore()) }()
+	require.Eventually(t, func() bool { return portal.CallCount("imbot.v2.Chat.Message.send") == 1 }, time.Minute, time.Millisecond)
+	cancel()
+	require.NoError(t, <-ended)
+}
+
+// TestExplain: the README's diagnosis asks the portal and prints what it finds.
+func TestExplain(t *testing.T) {
+	t.Parallel()
+	portal, portals, api := readmePortal(t)
+	want := []event.Binding{{Event: event.OnCrmDealAdd.Name(), Handler: "https://app.example.com/bitrix24"}}
+	require.NoError(t, explain(t.Context(), portals, api.Portal(portal.MemberID()), portal.MemberID(), want))
+	require.Equal(t, 1, portal.CallCount("event.get"))
+	require.ErrorIs(t, explain(t.Context(), nil, api.Portal(portal.MemberID()), portal.MemberID(), want), doctor.ErrConfig)
 }
 
 func TestOnPaid(t *testing.T) {

@@ -15,13 +15,6 @@ import (
 	"github.com/b24events/b24events/webhook"
 )
 
-// Deal is what this program wants to know of a deal.
-type Deal struct {
-	Title  string  `b24:"TITLE"`
-	Amount float64 `b24:"OPPORTUNITY"`
-	Closed bool    `b24:"CLOSED"`
-}
-
 func main() {
 	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -34,6 +27,13 @@ func main() {
 		log.Error("the program failed", "error", err)
 		os.Exit(1)
 	}
+}
+
+// Deal is what this program wants to know of a deal.
+type Deal struct {
+	Title  string  `b24:"TITLE"`
+	Amount float64 `b24:"OPPORTUNITY"`
+	Closed bool    `b24:"CLOSED"`
 }
 
 // run takes events at /bitrix24 until ctx ends, and handles all that it acknowledged.
