@@ -44,7 +44,9 @@ func TestReadmeCodeIsTested(t *testing.T) {
 	blocks := goBlocks.FindAllStringSubmatch(string(readme), -1)
 	require.GreaterOrEqual(t, len(blocks), 6)
 	for _, b := range blocks {
-		require.True(t, strings.Contains(code.String(), strings.TrimSpace(b[1])), "copy this block from one of %v:\n%s", readmeFiles, b[1])
+		if !strings.Contains(code.String(), strings.TrimSpace(b[1])) { // require.Contains would print all files
+			t.Errorf("copy this block from one of %v:\n%s", readmeFiles, b[1])
+		}
 	}
 }
 
@@ -53,7 +55,7 @@ func TestReadmesAgree(t *testing.T) {
 	t.Parallel()
 	headings, fences := regexp.MustCompile(`(?m)^#+ `), regexp.MustCompile("(?ms)^```.*?^```$")
 	shape := func(name string) (levels, code []string) {
-		page, err := os.ReadFile(name)
+		page, err := os.ReadFile(name) //nolint:gosec // of this repository
 		require.NoError(t, err)
 		code = fences.FindAllString(string(page), -1)
 		return headings.FindAllString(fences.ReplaceAllString(string(page), ""), -1), code

@@ -131,7 +131,6 @@ func TestEventLongAfterThePage(t *testing.T) {
 		require.NoError(t, a.app.FinishInstall())
 		require.NoError(t, a.Wait(t.Context()))
 		require.Equal(t, []bool{true, false}, a.runs())
-
 	})
 }
 

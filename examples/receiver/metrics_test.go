@@ -48,7 +48,7 @@ func served(t *testing.T, text string) (samples map[string]float64, kinds map[st
 	line := regexp.MustCompile(`^([a-z_][a-z0-9_]*)(\{(?:[a-z_]+="(?:[^"\\\n]|\\["\\n])*",?)*\})? (\S+)$`)
 	require.True(t, strings.HasSuffix(text, "\n"))
 	current, helped := "", ""
-	for _, l := range strings.Split(strings.TrimSuffix(text, "\n"), "\n") {
+	for l := range strings.SplitSeq(strings.TrimSuffix(text, "\n"), "\n") {
 		words := strings.SplitN(l, " ", 4)
 		switch {
 		case strings.HasPrefix(l, "# HELP "):

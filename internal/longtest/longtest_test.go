@@ -8,7 +8,7 @@ import (
 	"github.com/b24events/b24events/internal/longtest"
 )
 
-func TestLongTests(t *testing.T) { //nolint:paralleltest // it sets the environment
+func TestLongTests(t *testing.T) {
 	for name, c := range map[string]struct {
 		value string
 		skips bool
