@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/b24events/b24events/internal/longtest"
 )
 
 // manyPortals is the number of portals of a large application.
@@ -41,9 +43,7 @@ func largeStore(t *testing.T) (*FileStore, []Key) {
 // a portal.
 func TestFileStoreDoesNotScan(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("it takes seconds")
-	}
+	longtest.Skip(t, "it stores many thousands of portals")
 	s, keys := largeStore(t)
 	read := 0
 	s.listed = func(entries int) { read += entries }
