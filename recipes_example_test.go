@@ -8,6 +8,7 @@ import (
 	"expvar"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"net/http"
 	"reflect"
@@ -433,21 +434,12 @@ func newBox(cfg oauth.Config, store oauth.Store, authority []byte, hosts ...stri
 	return portals, api, err
 }
 
-// reconcileAll brings the bindings of every stored portal up to date. Run it at each start.
-func reconcileAll(ctx context.Context, store oauth.Store, clientID string, api *rest.Clients, want []event.Binding) error {
-	var failed []error
-	for key, err := range oauth.Keys(ctx, store, clientID) {
-		if err != nil {
-			return err
-		}
-		if key.UserID != 0 {
-			continue // the tokens of a user
-		}
-		if err := event.NewAPI(api.Portal(key.MemberID)).Reconcile(ctx, want); err != nil {
-			failed = append(failed, fmt.Errorf("portal %s: %w", key.MemberID, err)) // the others go on
-		}
-	}
-	return errors.Join(failed...)
+// reconcileAll brings the bindings of every stored portal up to date. Run it at each start, in a
+// goroutine if there are many portals.
+func reconcileAll(ctx context.Context, log *slog.Logger, portals *oauth.Portals, api *rest.Clients, want []event.Binding) error {
+	report, err := oauth.ReconcileAll(ctx, portals, api.Portal, want) // several at a time; those that fail once more at the end
+	log.InfoContext(ctx, "the portals' bindings are compared", "report", report.String())
+	return err // a wrong handler URL, a store that fails; failures of portals are in the report
 }
 
 // fanOut runs two handlers for each new deal. If one fails, both run again: let them tolerate that.

@@ -10,6 +10,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -447,12 +448,15 @@ func TestRecipeLifecycle(t *testing.T) {
 	want := s.mux.Bindings(s.url)
 	_, err := event.NewAPI(s.client).UnbindAll(t.Context())
 	require.NoError(t, err)
-	require.NoError(t, reconcileAll(t.Context(), s.store, s.app.ClientID(), s.api, want))
+	var logged strings.Builder
+	log := slog.New(slog.NewTextHandler(&logged, nil))
+	require.NoError(t, reconcileAll(t.Context(), log, s.portals, s.api, want))
 	plan, err := event.NewAPI(s.client).Plan(t.Context(), want)
 	require.NoError(t, err)
 	require.Zero(t, plan.Changes())
 	s.app.SetActive(false)
-	require.ErrorIs(t, reconcileAll(t.Context(), s.store, s.app.ClientID(), s.api, want), rest.ErrApplicationMissing)
+	require.NoError(t, reconcileAll(t.Context(), log, s.portals, s.api, want))
+	require.Contains(t, logged.String(), "removed: 1")
 }
 
 func TestRecipeBot(t *testing.T) {

@@ -38,7 +38,8 @@ func main() {
 	}
 }
 
-// run serves the application on LISTEN until ctx ends. PUBLIC_URL is its address from outside.
+// run serves the application on LISTEN until ctx ends. PUBLIC_URL is the address of its event
+// handler from outside, such as https://app.example.com/bitrix24.
 func run(ctx context.Context, log *slog.Logger, env func(string) string, store oauth.Store) error {
 	cfg, opts, err := oauth.FromEnv(env) // B24_CLIENT_ID and B24_CLIENT_SECRET
 	if err != nil {
@@ -52,7 +53,7 @@ func run(ctx context.Context, log *slog.Logger, env func(string) string, store o
 	if err != nil {
 		return err
 	}
-	handlerURL := env("PUBLIC_URL") + "/bitrix24"
+	handlerURL := env("PUBLIC_URL")
 	mux := handlers(log, portals, api, handlerURL)
 	hook, err := webhook.NewHandler(portals, mux, webhook.WithLogger(log))
 	if err != nil {

@@ -31,7 +31,7 @@ func TestRun(t *testing.T) {
 	env := map[string]string{
 		"B24_CLIENT_ID": app.ClientID(), "B24_CLIENT_SECRET": string(app.ClientSecret()),
 		"B24_OAUTH_HOSTS": portal.OAuthHost(), "B24_INSECURE_HTTP": "1",
-		"LISTEN": addr, "PUBLIC_URL": "http://" + addr,
+		"LISTEN": addr, "PUBLIC_URL": "http://" + addr + "/bitrix24",
 	}
 	var logged programtest.Output
 	log, store := slog.New(slog.NewTextHandler(&logged, nil)), oauth.NewMemoryStore()
