@@ -438,7 +438,7 @@ func newBox(cfg oauth.Config, store oauth.Store, authority []byte, hosts ...stri
 // goroutine if there are many portals.
 func reconcileAll(ctx context.Context, log *slog.Logger, portals *oauth.Portals, api *rest.Clients, want []event.Binding) error {
 	report, err := oauth.ReconcileAll(ctx, portals, api.Portal, want) // several at a time; those that fail once more at the end
-	log.InfoContext(ctx, "the portals' bindings are compared", "report", report.String())
+	log.InfoContext(ctx, "the portals' bindings are compared", slog.String("report", report.String()))
 	return err // a wrong handler URL, a store that fails; failures of portals are in the report
 }
 
