@@ -153,7 +153,7 @@ const OtherEvents = "other"
 
 // MetricLabel returns the name under which metrics may count an event. That is its wire name in the
 // catalogue, the name of the template for an event of a smart process, and [OtherEvents] for any
-// other text. So labels are as many as the catalogue has entries, whatever strangers send.
+// other text. So the catalogue bounds the number of labels, even if strangers invent names.
 func MetricLabel(name string) string {
 	found, _ := find(name)
 	if found == nil {

@@ -67,7 +67,7 @@ func TestParsePolled(t *testing.T) {
 	}
 }
 
-// A polled event names its portal by the proof alone, whatever its payload says.
+// The portal of a polled event is that of the proof, even if its payload names another.
 func TestPolledProof(t *testing.T) {
 	t.Parallel()
 	d, err := event.ParsePolled(json.RawMessage(`{"eventId":1,"type":"ONIMBOTV2DELETE","data":{"bot":{"id":7,"auth":{"access_token":"a","member_id":"other"}}}}`))

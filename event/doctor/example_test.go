@@ -11,10 +11,10 @@ import (
 	"github.com/b24events/b24events/rest"
 )
 
-// No events arrive, and nobody knows why.
+// A program asks why no events arrive.
 func ExampleExamine() {
 	ctx := context.Background()
-	// A fake portal with an application, which nobody has given a binding.
+	// A fake portal with an application that has no binding.
 	portal, err := eventtest.New()
 	if err != nil {
 		fmt.Println(err)

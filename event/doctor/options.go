@@ -73,7 +73,7 @@ func WithApplicationTokens(tokens ...event.Secret) Option {
 //
 // The handler sends what it receives to arrivals. It may send every delivery, verified or not; the
 // examination finds its own by a random marker, and reads the channel only while it waits for that.
-// A sender must not block for ever when nobody reads. If arrivals is nil, the test event is only
+// At other times a sender must not block for ever. If arrivals is nil, the test event is only
 // requested, and the handler's log shows whether it arrived. wait is how long it may take; 0 means
 // [DefaultWait].
 func WithRoundTrip(arrivals <-chan *event.Delivery, wait time.Duration) Option {

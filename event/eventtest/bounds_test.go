@@ -117,7 +117,7 @@ func TestSecretsOfPathsAreNotRecorded(t *testing.T) {
 }
 
 // TestTokensAreBounded changes a message to a bot very often within seconds, so that no token
-// expires. Each change issues tokens of the bot, also if nobody is told.
+// expires. Each change issues tokens of the bot, even if no handler is bound.
 //
 //nolint:paralleltest // it measures the memory of the process
 func TestTokensAreBounded(t *testing.T) {

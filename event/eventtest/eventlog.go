@@ -10,7 +10,7 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// logRetention is how long the portal keeps logged events that nobody acknowledges.
+// logRetention is how long the portal keeps logged events that are not acknowledged.
 const logRetention = 24 * time.Hour
 
 // loggedEvent is an event that waits to be polled: of a bot in fetch mode, or of a user with a
@@ -71,7 +71,7 @@ func (p *Portal) LoggedEvents() []LoggedEvent {
 
 // RaiseForBot raises an event that only one bot of imbot.v2 gets, for example ONIMBOTV2CONTEXTGET
 // or ONIMBOTV2COMMANDADD. A bot in fetch mode polls it, and one in webhook mode gets a delivery.
-// data is what [Portal.Raise] takes; its key bot is replaced. user is who caused it, 0 for nobody.
+// data is what [Portal.Raise] takes; its key bot is replaced. user caused the event; 0 means no user.
 //
 // It returns [ErrNotFound] if the application has no such bot, or there is no such user, and
 // [ErrConfig] for an event that is not one of bots of imbot.v2.

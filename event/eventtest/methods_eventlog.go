@@ -43,7 +43,7 @@ func (p *Portal) botEventGet(c *call) (reply, *apiError) {
 	return p.pollLocked(c, func(e *loggedEvent) bool { return e.bot == b.id || (user != 0 && e.user == user) })
 }
 
-// userEventGet returns the events of the calling user, whatever application subscribed. It
+// userEventGet returns the events of the calling user, from the log that all applications share. It
 // acknowledges those below offset for all of them.
 func (p *Portal) userEventGet(c *call) (reply, *apiError) {
 	user := c.caller.user.id

@@ -157,8 +157,8 @@ func (p *Portal) mayNotifyLocked(b *binding) bool {
 // the event as on a real portal.
 //
 // Raise returns [ErrNotFound] for a user who does not exist, and for an event that the portal does
-// not know, so that a misspelt name does not pass as an event that nobody wants. It knows those of
-// the catalogue of package event, of its smart processes, of its outgoing webhooks, and of
+// not know, so that a misspelt name is not mistaken for an event without a handler. It knows those
+// of the catalogue of package event, of its smart processes, of its outgoing webhooks, and of
 // [Portal.AddEvent]. It returns [ErrClosed], or an error if data cannot be encoded.
 func (p *Portal) Raise(name string, data any, user int64) error {
 	return p.raise(nil, name, data, user)

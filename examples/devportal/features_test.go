@@ -401,7 +401,7 @@ func TestPortals(t *testing.T) {
 	require.Empty(t, p.state("").Objects.Kinds, "each has its own objects")
 }
 
-// TestStreamsAreBounded opens more streams than the program takes, which nobody reads.
+// TestStreamsAreBounded opens more streams than the program takes, and reads from none.
 func TestStreamsAreBounded(t *testing.T) {
 	t.Parallel()
 	p := start(t, nil)

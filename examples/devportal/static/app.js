@@ -64,7 +64,7 @@ function span(seconds) {
   }).slice(0, 2).join(' ');
 }
 
-// showPortals lists the portals of the process. Each has a page of its own, under the same host name.
+// showPortals lists the portals of the process. Each has a page of its own on the same host.
 function showPortals(portals) {
   byId('portals').hidden = portals.length < 2;
   byId('domain').closest('.fact').hidden = portals.length > 1;

@@ -1,7 +1,8 @@
-// BX24 for pages of applications under test. Include it in place of //api.bitrix24.com/api/v1/ while
-// you develop: it talks to devportal, which must have opened the page in its frame.
-// It has init, install, installFinish, getAuth, refreshAuth, callMethod, callBatch, isAdmin, getLang,
-// getDomain, placement.info, ready, setTitle, closeApplication, reloadWindow, fitWindow and resizeWindow.
+// BX24 for pages of applications under test. Include it in place of //api.bitrix24.com/api/v1/
+// while you develop: it talks to devportal, which must have opened the page in its frame.
+// It has init, install, installFinish, getAuth, refreshAuth, callMethod, callBatch, isAdmin,
+// getLang, getDomain, placement.info, ready, setTitle, closeApplication, reloadWindow, fitWindow
+// and resizeWindow.
 (() => {
   const waiting = new Map();
   const installs = [];
