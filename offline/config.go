@@ -9,6 +9,7 @@ import (
 	"github.com/b24events/b24events/internal/defaultlog"
 	"github.com/b24events/b24events/internal/dispatch"
 	"github.com/b24events/b24events/internal/histogram"
+	"github.com/b24events/b24events/internal/logattr"
 	"github.com/b24events/b24events/internal/misfits"
 )
 
@@ -72,7 +73,7 @@ type config struct {
 	spoolDir       string
 	ignored        map[int64]bool // users
 	hooks          Hooks
-	unhandled      *seenNames // events without a handler that the log has named
+	unhandled      *logattr.Names // events without a handler that the log has named
 	misfits        *misfits.Log
 	took           *histogram.ByName    // handlers, by event
 	lag            *histogram.Histogram // of handled records
@@ -113,7 +114,7 @@ func fleetDefaults() config {
 
 // configure applies options to cfg. apply is the method of their interface.
 func configure[O any](cfg config, opts []O, apply func(O, *config) error) (config, error) {
-	cfg.unhandled, cfg.took, cfg.lag = new(seenNames), new(histogram.ByName), new(histogram.Histogram)
+	cfg.unhandled, cfg.took, cfg.lag = new(logattr.Names), new(histogram.ByName), new(histogram.Histogram)
 	for _, opt := range opts {
 		if any(opt) == nil {
 			continue

@@ -10,6 +10,7 @@ import (
 
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/internal/lease"
+	"github.com/b24events/b24events/internal/logattr"
 	"github.com/b24events/b24events/internal/timing"
 	"github.com/b24events/b24events/internal/typednil"
 )
@@ -181,7 +182,7 @@ func (c *Consumer) takeTurns(ctx context.Context, drain bool, check func()) erro
 		case ctx.Err() != nil:
 		case err != nil:
 			c.engine.log(ctx, slog.LevelWarn, "offline queue: the queue could not be worked, trying again",
-				errorAttr(nil, err), waitAttr(wait))
+				logattr.Error(nil, err), logattr.Wait(wait))
 			_ = timing.Sleep(ctx, wait)
 		case drain && c.engine.drained():
 			return nil

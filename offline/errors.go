@@ -3,10 +3,10 @@ package offline
 import (
 	"errors"
 	"fmt"
-	"net/url"
 	"strings"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/internal/errtree"
 )
 
 // Error is a sentinel of this package; compare with errors.Is.
@@ -128,7 +128,7 @@ func codeOf(err error) string {
 
 // explain adds to the error of a call what it means.
 func explain(method string, params map[string]any, err error) error {
-	err = withoutURL(err)
+	err = errtree.WithoutURL(err)
 	var meaning error
 	switch codeOf(err) {
 	case codeWrongLicense:
@@ -159,15 +159,6 @@ func naming(method string, err error) error {
 func aboutConnector(err error) bool {
 	var ce event.CallError
 	return errors.As(err, &ce) && strings.Contains(strings.ToLower(ce.ErrorDescription()), "auth_connector")
-}
-
-// withoutURL removes the address from an HTTP client's error, because it may hold a token.
-func withoutURL(err error) error {
-	var ue *url.Error
-	if errors.As(err, &ue) {
-		return fmt.Errorf("%s request: %w", strings.ToLower(ue.Op), ue.Err)
-	}
-	return err
 }
 
 // permanent reports whether waiting does not help after an error. An error that is not known to be

@@ -10,6 +10,7 @@ import (
 
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/internal/dispatch"
+	"github.com/b24events/b24events/internal/logattr"
 	"github.com/b24events/b24events/internal/typednil"
 )
 
@@ -355,7 +356,7 @@ func (f *Fleet) finishTurn(ctx context.Context, t *turn, wait time.Duration, err
 	if p.err != nil && end.cause != endOutside {
 		f.stats.Failures++
 		f.log.LogAttrs(ctx, slog.LevelWarn, "offline fleet: a portal failed", slog.String(keyMember, p.id),
-			errorAttr(nil, p.err), waitAttr(due.Sub(now)))
+			logattr.Error(nil, p.err), logattr.Wait(due.Sub(now)))
 	}
 	return refused
 }

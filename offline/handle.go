@@ -8,6 +8,7 @@ import (
 
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/internal/dispatch"
+	"github.com/b24events/b24events/internal/logattr"
 	"github.com/b24events/b24events/internal/timing"
 )
 
@@ -78,7 +79,7 @@ func (e *engine) Handle(ctx context.Context, it *dispatch.Item) error {
 		return nil
 	case dispatch.IsUnfetchable(err):
 		e.log(ctx, slog.LevelWarn, "offline queue: no method reads the object, its record is cleared",
-			append(recordAttrs(t.Record), errorAttr(t.Delivery, err))...)
+			append(recordAttrs(t.Record), logattr.Error(t.Delivery, err))...)
 		return nil
 	default:
 		return err
@@ -96,7 +97,7 @@ func (e *engine) runHandler(ctx context.Context, d *event.Delivery) error {
 func (e *engine) Retrying(it *dispatch.Item, err error, wait time.Duration) {
 	t, _ := it.Front.(*task)
 	e.log(it.Values, slog.LevelInfo, "offline queue: the handler failed, trying again", append(recordAttrs(t.Record),
-		slog.Int(keyAttempt, it.Attempts), errorAttr(t.Delivery, err), waitAttr(wait))...)
+		slog.Int(keyAttempt, it.Attempts), logattr.Error(t.Delivery, err), logattr.Wait(wait))...)
 }
 
 // Finished implements dispatch.Front: it notes whether the record is to be cleared or parked.
@@ -249,7 +250,7 @@ func (e *engine) reportUnhandled(ctx context.Context, r Record, err error) {
 		return // it was reported before
 	}
 	e.meter.count(func(s *Stats) { s.Unhandled++ })
-	if e.cfg.unhandled.first(r.Delivery.Name) {
+	if e.cfg.unhandled.First(r.Delivery.Name) {
 		e.log(ctx, slog.LevelError, "offline queue: no handler takes this event, its records are parked until one does",
 			recordAttrs(r)...)
 	}
@@ -260,13 +261,13 @@ func (e *engine) reportUnhandled(ctx context.Context, r Record, err error) {
 func (e *engine) reportDropped(ctx context.Context, r Record, attempts int, err error) {
 	e.meter.count(func(s *Stats) { s.Dropped++ })
 	e.log(ctx, slog.LevelWarn, "offline queue: the handler dropped the record, it is cleared",
-		append(recordAttrs(r), slog.Int(keyAttempt, attempts), errorAttr(r.Delivery, err))...)
+		append(recordAttrs(r), slog.Int(keyAttempt, attempts), logattr.Error(r.Delivery, err))...)
 	e.callRecordHook(ctx, "Dropped", e.cfg.hooks.Dropped, r, err)
 }
 
 // reportParking reports why a record will be parked, or stays so.
 func (e *engine) reportParking(ctx context.Context, r Record, attempts int, err error) {
-	attrs := append(recordAttrs(r), slog.Int(keyAttempt, attempts), errorAttr(r.Delivery, err))
+	attrs := append(recordAttrs(r), slog.Int(keyAttempt, attempts), logattr.Error(r.Delivery, err))
 	if r.Parked {
 		e.log(ctx, slog.LevelWarn, "offline queue: failed again, the record stays parked", attrs...)
 		return
@@ -280,7 +281,7 @@ func (e *engine) reportParking(ctx context.Context, r Record, attempts int, err 
 func (e *engine) reportLost(ctx context.Context, r Record, attempts int, err error) {
 	e.meter.count(func(s *Stats) { s.Dropped++ })
 	e.log(ctx, slog.LevelError, "offline queue: out of attempts, and the row is gone from the queue; the change is lost",
-		append(recordAttrs(r), slog.Int(keyAttempt, attempts), errorAttr(r.Delivery, err))...)
+		append(recordAttrs(r), slog.Int(keyAttempt, attempts), logattr.Error(r.Delivery, err))...)
 	e.callRecordHook(ctx, "Dropped", e.cfg.hooks.Dropped, r, err)
 }
 

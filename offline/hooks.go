@@ -8,6 +8,7 @@ import (
 
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/internal/dispatch"
+	"github.com/b24events/b24events/internal/logattr"
 )
 
 // Hooks are functions that a consumer or a fleet calls as it works, for metrics and alarms. Each
@@ -152,6 +153,6 @@ func (e *engine) callRecordHook(ctx context.Context, name string, hook func(cont
 // callHook calls a hook, and logs a panic in it.
 func (e *engine) callHook(ctx context.Context, name string, hook func()) {
 	if err := dispatch.Guard(func() error { hook(); return nil }); err != nil {
-		e.log(ctx, slog.LevelError, "offline queue: a hook panicked", slog.String("hook", name), errorAttr(nil, err))
+		e.log(ctx, slog.LevelError, "offline queue: a hook panicked", slog.String("hook", name), logattr.Error(nil, err))
 	}
 }

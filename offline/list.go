@@ -7,6 +7,8 @@ import (
 	"errors"
 	"log/slog"
 	"time"
+
+	"github.com/b24events/b24events/internal/logattr"
 )
 
 const (
@@ -69,7 +71,7 @@ func (e *engine) listDone(ctx context.Context, err error) error {
 		f = &listFailure{backoff: backoff{shortest: minListWait, longest: maxListWait}}
 		e.listing.failure = f
 		e.log(ctx, slog.LevelWarn, "offline queue: the portal does not list the queue; orphaned and parked records wait for it, others do not",
-			errorAttr(nil, err))
+			logattr.Error(nil, err))
 	}
 	f.err, f.next = err, time.Now().Add(f.backoff.next())
 	e.noteStall(ctx, &f.stall, StallNoList, e.cfg.noResponse)

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"log/slog"
 	"slices"
+
+	"github.com/b24events/b24events/internal/logattr"
 )
 
 // Records are parked in two requests. The first one looks which of them their reservations still
@@ -96,7 +98,7 @@ func (e *engine) checkCall(ctx context.Context, records []Record) call {
 				continue
 			}
 			e.log(ctx, slog.LevelWarn, "offline queue: handling a record once more that another consumer cleared",
-				append(recordAttrs(r), errorAttr(nil, errRowGone))...)
+				append(recordAttrs(r), logattr.Error(nil, errRowGone))...)
 			e.ledger.add(r)
 			e.fresh = append(e.fresh, &task{Record: r, rowGone: true})
 		}

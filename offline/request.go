@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/b24events/b24events/internal/batch"
+	"github.com/b24events/b24events/internal/logattr"
 	"github.com/b24events/b24events/internal/timing"
 	"github.com/b24events/b24events/internal/typednil"
 )
@@ -110,7 +111,7 @@ func (e *engine) fallBackToSingle(ctx context.Context, calls []call, err error) 
 	}
 	e.sender.batchAt = time.Now().Add(batchPause)
 	e.log(ctx, slog.LevelWarn, "offline queue: batches fail and single calls do not, making one request for each call",
-		errorAttr(nil, err), waitAttr(batchPause))
+		logattr.Error(nil, err), logattr.Wait(batchPause))
 	return nil
 }
 

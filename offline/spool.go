@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/b24events/b24events/internal/logattr"
 	"github.com/b24events/b24events/offline/internal/spool"
 )
 
@@ -117,7 +118,7 @@ func (e *engine) spoolUsed(ctx context.Context, err error) error {
 		j.retryAt = time.Now().Add(j.backoff.next())
 		if j.stall.missedSince.IsZero() {
 			e.log(ctx, slog.LevelError, "offline queue: the spool cannot be written; no more records are taken from the portal, "+
-				"and those that could not be written are handled from memory", errorAttr(nil, failure))
+				"and those that could not be written are handled from memory", logattr.Error(nil, failure))
 		}
 		e.noteStall(ctx, &j.stall, StallNoDisk, e.cfg.noResponse)
 	}
@@ -131,7 +132,7 @@ func (e *engine) startPopping(ctx context.Context, cause error) error {
 	}
 	if !e.spool.popping {
 		e.log(ctx, slog.LevelWarn, "offline queue: the portal's plan cannot reserve records; going on with deletion on reading, "+
-			"through the spool. The records of a response that does not arrive are lost", errorAttr(nil, cause))
+			"through the spool. The records of a response that does not arrive are lost", logattr.Error(nil, cause))
 	}
 	e.spool.popping, e.spool.reserveAt = true, time.Now().Add(reserveAgain)
 	e.reserve.empty, e.reserve.next = false, time.Time{}
@@ -200,7 +201,7 @@ func (e *engine) popFailed(ctx context.Context, err error) error {
 	if !surelyNotRun(err) {
 		e.reserve.shrink()
 		e.log(ctx, slog.LevelError, "offline queue: no response to a reading that deletes; if the portal ran it, its records are lost",
-			errorAttr(nil, err))
+			logattr.Error(nil, err))
 	}
 	return err
 }
@@ -345,9 +346,9 @@ func (e *engine) closeSpool(ctx context.Context) error {
 	case n > 0:
 		err = fmt.Errorf("%w: %d records that were taken from the portal could not be written and are lost: %w", ErrSpool, n, err)
 		e.log(ctx, slog.LevelError, "offline queue: records that were taken from the portal are lost",
-			slog.Int(keyRecords, n), errorAttr(nil, err))
+			slog.Int(keyRecords, n), logattr.Error(nil, err))
 	case err != nil:
-		e.log(ctx, slog.LevelWarn, "offline queue: finished records of the spool will be handled again", errorAttr(nil, err))
+		e.log(ctx, slog.LevelWarn, "offline queue: finished records of the spool will be handled again", logattr.Error(nil, err))
 		err = nil
 	}
 	return err

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/b24events/b24events/internal/logattr"
 	"github.com/b24events/b24events/internal/timing"
 )
 
@@ -147,7 +148,7 @@ func (e *engine) flushAcks(waiting context.Context) {
 		err = e.send(ctx, calls)
 	}
 	if err != nil && waiting.Err() == nil {
-		e.log(ctx, slog.LevelWarn, "offline queue: cannot clear finished records yet", errorAttr(nil, err))
+		e.log(ctx, slog.LevelWarn, "offline queue: cannot clear finished records yet", logattr.Error(nil, err))
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/internal/lease"
+	"github.com/b24events/b24events/internal/logattr"
 	"github.com/b24events/b24events/internal/timing"
 	"github.com/b24events/b24events/internal/typednil"
 )
@@ -26,8 +27,7 @@ type Consumer struct {
 	running atomic.Bool
 	current atomic.Pointer[run] // nil while it does not run
 
-	mu        sync.Mutex
-	unhandled map[string]bool // events without a handler that the log has named
+	unhandled logattr.Names // events without a handler that the log has named
 }
 
 // NewBot returns a consumer of the events of a bot in fetch mode, which is the default of
@@ -83,7 +83,7 @@ func newConsumer(c event.Caller, key Key, h event.Handler, s Store, opts []Optio
 	}
 	cfg.handle, cfg.store = h.HandleEvent, s
 	cfg.connect()
-	return &Consumer{cfg: &cfg, meter: &meter{caller: c}, unhandled: make(map[string]bool)}, nil
+	return &Consumer{cfg: &cfg, meter: &meter{caller: c}}, nil
 }
 
 // identify completes the key with the application and the portal that c calls for. Options may name

@@ -3,10 +3,10 @@ package polling
 import (
 	"errors"
 	"fmt"
-	"net/url"
 	"strings"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/internal/errtree"
 )
 
 // Error is a sentinel of this package; compare with errors.Is.
@@ -71,7 +71,7 @@ func codeOf(err error) string {
 
 // explain adds to the error of a call what it means.
 func explain(method string, err error) error {
-	err = withoutURL(err)
+	err = errtree.WithoutURL(err)
 	if !strings.Contains(err.Error(), method) { // errors of package rest name it
 		err = fmt.Errorf("%s: %w", method, err)
 	}
@@ -83,15 +83,6 @@ func explain(method string, err error) error {
 	default:
 		return fmt.Errorf("polling: %w", err)
 	}
-}
-
-// withoutURL removes the address from an HTTP client's error, because it may hold a token.
-func withoutURL(err error) error {
-	var ue *url.Error
-	if errors.As(err, &ue) {
-		return fmt.Errorf("%s request: %w", strings.ToLower(ue.Op), ue.Err)
-	}
-	return err
 }
 
 // permanent reports whether waiting does not help after an error. An error that is not known to be

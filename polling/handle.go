@@ -7,6 +7,7 @@ import (
 
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/internal/dispatch"
+	"github.com/b24events/b24events/internal/logattr"
 )
 
 // item returns an event as an item of the dispatcher. One that could not be read has no delivery
@@ -35,7 +36,7 @@ func (r *run) Handle(ctx context.Context, it *dispatch.Item) error {
 		return nil
 	case dispatch.IsUnfetchable(err):
 		r.c.log(ctx, slog.LevelWarn, "polling: no method reads the object, its event is done",
-			append(eventAttrs(f.Event), errorAttr(f.Delivery, err))...)
+			append(eventAttrs(f.Event), logattr.Error(f.Delivery, err))...)
 		return nil
 	default:
 		return err
@@ -46,7 +47,7 @@ func (r *run) Handle(ctx context.Context, it *dispatch.Item) error {
 func (r *run) Retrying(it *dispatch.Item, err error, wait time.Duration) {
 	f, _ := it.Front.(fresh)
 	r.c.log(it.Values, slog.LevelInfo, "polling: the handler failed, trying again", append(eventAttrs(f.Event),
-		slog.Int(keyAttempt, it.Attempts), errorAttr(f.Delivery, err), waitAttr(wait))...)
+		slog.Int(keyAttempt, it.Attempts), logattr.Error(f.Delivery, err), logattr.Wait(wait))...)
 }
 
 // Finished implements dispatch.Front. It reports the event before its ID can be acknowledged.
@@ -100,7 +101,7 @@ func (r *run) reportHandled(ctx context.Context, d *event.Delivery) {
 // reportUnhandled reports an event without a handler. The log names each event once.
 func (r *run) reportUnhandled(ctx context.Context, e Event) {
 	r.c.meter.count(func(s *Stats) { s.Unhandled++ })
-	if r.c.firstUnhandled(e.name()) {
+	if r.c.unhandled.First(e.name()) {
 		r.c.log(ctx, slog.LevelInfo, "polling: no handler takes this event, it is ignored", eventAttrs(e)...)
 	}
 }
@@ -114,7 +115,7 @@ func (r *run) giveUp(ctx context.Context, e Event, attempts int, err error) bool
 	if !r.callDropped(e, err) {
 		return false
 	}
-	attrs := append(eventAttrs(e), slog.Int(keyAttempt, attempts), errorAttr(e.Delivery, err))
+	attrs := append(eventAttrs(e), slog.Int(keyAttempt, attempts), logattr.Error(e.Delivery, err))
 	switch {
 	case e.Err != nil:
 		r.c.meter.count(func(s *Stats) { s.Damaged++ })

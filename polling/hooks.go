@@ -7,6 +7,7 @@ import (
 
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/internal/dispatch"
+	"github.com/b24events/b24events/internal/logattr"
 )
 
 // Hooks are functions that a consumer calls as it works, for metrics, alarms and dead letters. Each
@@ -30,7 +31,7 @@ type Hooks struct {
 // callHook calls a hook, and logs a panic in it.
 func (c *Consumer) callHook(ctx context.Context, name string, hook func()) {
 	if err := dispatch.Guard(func() error { hook(); return nil }); err != nil {
-		c.log(ctx, slog.LevelError, "polling: a hook panicked", slog.String("hook", name), errorAttr(nil, err))
+		c.log(ctx, slog.LevelError, "polling: a hook panicked", slog.String("hook", name), logattr.Error(nil, err))
 	}
 }
 
@@ -48,7 +49,7 @@ func (r *run) callDropped(e Event, reason error) bool {
 		}
 		wait := errorBackoff().After(failures)
 		r.c.log(r.life, slog.LevelWarn, "polling: Hooks.Dropped failed, the event is kept; trying again",
-			append(eventAttrs(e), errorAttr(e.Delivery, err), waitAttr(wait))...)
+			append(eventAttrs(e), logattr.Error(e.Delivery, err), logattr.Wait(wait))...)
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:

@@ -3,10 +3,6 @@ package polling
 import (
 	"context"
 	"log/slog"
-	"time"
-
-	"github.com/b24events/b24events/event"
-	"github.com/b24events/b24events/internal/redact"
 )
 
 // Keys of log attributes. Packages webhook and offline have the same words.
@@ -19,15 +15,6 @@ const (
 	keyEvents  = "events"   // how many
 	keyOffset  = "offset"
 	keyAttempt = "attempt" // attempts so far
-	keyError   = "error"   // text, tokens removed
-	keyWait    = "wait"    // until the next attempt, for example 1.5s
-)
-
-const (
-	// maxErrorText bounds the text of an error in a log line, in characters.
-	maxErrorText = 500
-	// maxNames bounds how many names of events are remembered.
-	maxNames = 1000
 )
 
 // identityAttrs returns what identifies the consumer in a log line.
@@ -48,24 +35,6 @@ func (c *Consumer) log(ctx context.Context, level slog.Level, message string, at
 	}
 }
 
-// waitAttr returns a time to wait as text, because JSON would show it in nanoseconds.
-func waitAttr(d time.Duration) slog.Attr {
-	return slog.String(keyWait, d.Round(time.Millisecond).String())
-}
-
-// errorAttr returns an error for a log line. Errors of handlers and callers may quote the tokens of
-// a call or of d, so these are removed. d may be nil.
-func errorAttr(d *event.Delivery, err error) slog.Attr {
-	if err == nil {
-		return slog.Any(keyError, nil)
-	}
-	var r redact.Redactor = redact.New()
-	if d != nil {
-		r = d
-	}
-	return slog.String(keyError, redact.Line(r, withoutURL(err).Error(), maxErrorText))
-}
-
 // eventAttrs returns what identifies an event in a log line.
 func eventAttrs(e Event) []slog.Attr {
 	attrs := []slog.Attr{slog.Int64(keyEventID, e.ID)}
@@ -73,15 +42,4 @@ func eventAttrs(e Event) []slog.Attr {
 		attrs = append(attrs, slog.String(keyEvent, e.Delivery.Name))
 	}
 	return attrs
-}
-
-// firstUnhandled reports whether an event without a handler was not reported before.
-func (c *Consumer) firstUnhandled(name string) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.unhandled[name] || len(c.unhandled) >= maxNames {
-		return false
-	}
-	c.unhandled[name] = true
-	return true
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/internal/dispatch"
+	"github.com/b24events/b24events/internal/logattr"
 	"github.com/b24events/b24events/internal/timing"
 )
 
@@ -129,7 +130,7 @@ func (r *run) failed(ctx context.Context, message string, err error) (time.Durat
 	r.failures++
 	wait := errorBackoff().After(r.failures)
 	r.nextPoll = time.Now().Add(wait)
-	r.c.log(ctx, slog.LevelWarn, message, errorAttr(nil, err), waitAttr(wait))
+	r.c.log(ctx, slog.LevelWarn, message, logattr.Error(nil, err), logattr.Wait(wait))
 	return wait, nil
 }
 
@@ -216,7 +217,7 @@ func (r *run) keepIfDue(ctx context.Context) (at time.Time, kept bool, err error
 	wait := errorBackoff().After(r.unkept)
 	r.nextKeep = time.Now().Add(wait)
 	r.c.log(ctx, slog.LevelWarn, "polling: the offset cannot be kept, no more events are asked for; trying again",
-		errorAttr(nil, err), waitAttr(wait))
+		logattr.Error(nil, err), logattr.Wait(wait))
 	return r.nextKeep, false, nil
 }
 
@@ -356,7 +357,7 @@ func (r *run) keepLast(ctx context.Context) {
 		if err == nil || permanent(err) || timing.Sleep(ctx, errorBackoff().After(failures)) != nil {
 			if err != nil {
 				r.c.log(ctx, slog.LevelWarn, "polling: the offset was not kept; the next start handles some events again",
-					errorAttr(nil, err), slog.Int64(keyOffset, position))
+					logattr.Error(nil, err), slog.Int64(keyOffset, position))
 			}
 			return
 		}

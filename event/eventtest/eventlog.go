@@ -71,7 +71,8 @@ func (p *Portal) LoggedEvents() []LoggedEvent {
 
 // RaiseForBot raises an event that only one bot of imbot.v2 gets, for example ONIMBOTV2CONTEXTGET
 // or ONIMBOTV2COMMANDADD. A bot in fetch mode polls it, and one in webhook mode gets a delivery.
-// data is what [Portal.Raise] takes; its key bot is replaced. user caused the event; 0 means no user.
+// data is what [Portal.Raise] takes; its key bot is replaced. user caused the event; 0 means no
+// user.
 //
 // It returns [ErrNotFound] if the application has no such bot, or there is no such user, and
 // [ErrConfig] for an event that is not one of bots of imbot.v2.

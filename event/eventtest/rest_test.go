@@ -101,7 +101,8 @@ func TestPathsAreNotCleaned(t *testing.T) {
 	}
 }
 
-// TestPathsOnANetwork covers the same rules on a network in memory, without a server that parses the addresses.
+// TestPathsOnANetwork covers the same rules on a network in memory, without a server that parses
+// the addresses.
 func TestPathsOnANetwork(t *testing.T) {
 	t.Parallel()
 	n := eventtest.NewNetwork()
