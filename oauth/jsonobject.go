@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"math"
 	"strconv"
-	"strings"
 )
 
 // jsonObject is the object in a response of an OAuth server or a portal. PHP writes an empty object
@@ -65,18 +64,4 @@ func integer(v any) int64 {
 		}
 	}
 	return 0
-}
-
-// truthy reads a boolean of PHP.
-func truthy(v any) bool {
-	switch v := v.(type) {
-	case bool:
-		return v
-	case float64:
-		return v != 0
-	case string:
-		return v == "1" || strings.EqualFold(v, "y") || strings.EqualFold(v, "true")
-	default:
-		return false
-	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/internal/timing"
+	"github.com/b24events/b24events/internal/values"
 )
 
 // portalTries is how often a portal that does not respond is asked.
@@ -23,7 +24,7 @@ func (p *Portals) isAdministrator(ctx context.Context, info tokenInfo) (bool, er
 	if err != nil {
 		return false, err
 	}
-	return truthy(result), nil
+	return values.Truthy(result), nil
 }
 
 // fetchPayment asks a portal how an application is paid for, with the stored token. The response
@@ -46,7 +47,7 @@ func (p *Portals) fetchPayment(ctx context.Context, in Installation, e event.App
 	if info.text("STATUS") == "" {
 		return event.AppPayment{}, &Error{Op: "app.info", Kind: ErrTemporary, Detail: "the portal does not say how the application is paid for"}
 	}
-	e.Status, e.PaymentExpired, e.Days = info.text("STATUS"), truthy(info["PAYMENT_EXPIRED"]), integer(info["DAYS"])
+	e.Status, e.PaymentExpired, e.Days = info.text("STATUS"), values.Truthy(info["PAYMENT_EXPIRED"]), integer(info["DAYS"])
 	if code := info.text("CODE"); code != "" {
 		e.Code = code
 	}

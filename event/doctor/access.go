@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/b24events/b24events/internal/values"
 	"github.com/b24events/b24events/oauth"
 )
 
@@ -304,18 +305,7 @@ func (o object) text(key string) string {
 }
 
 // flag reads a boolean in any form of the platform.
-func (o object) flag(key string) bool {
-	switch v := o[key].(type) {
-	case bool:
-		return v
-	case float64:
-		return v != 0
-	case string:
-		return v == "1" || strings.EqualFold(v, "y") || strings.EqualFold(v, "true")
-	default:
-		return false
-	}
-}
+func (o object) flag(key string) bool { return values.Truthy(o[key]) }
 
 func (o object) number(key string) (int, bool) {
 	const enough = 1_000_000 // days, of which a billion is no more than a million
