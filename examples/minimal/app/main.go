@@ -54,6 +54,9 @@ func run(ctx context.Context, log *slog.Logger, env func(string) string, store o
 		return err
 	}
 	handlerURL := env("PUBLIC_URL")
+	if err := event.ValidateHandlerURL(handlerURL); err != nil {
+		return err // no portal would accept it
+	}
 	mux := handlers(log, portals, api, handlerURL)
 	hook, err := webhook.NewHandler(portals, mux, webhook.WithLogger(log))
 	if err != nil {
@@ -62,9 +65,6 @@ func run(ctx context.Context, log *slog.Logger, env func(string) string, store o
 	page, err := oauth.PageHandler(portals.Install, oauth.FinishInstall(nil)) // the installation page, if the application has pages
 	if err != nil {
 		return err
-	}
-	if err := event.ValidateHandlerURL(handlerURL); err != nil {
-		return err // no portal would accept it
 	}
 	routes := http.NewServeMux()
 	routes.Handle("/bitrix24", hook)
