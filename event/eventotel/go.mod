@@ -3,7 +3,7 @@ module github.com/b24events/b24events/event/eventotel
 go 1.26.0
 
 require (
-	github.com/b24events/b24events v0.0.0
+	github.com/b24events/b24events v0.1.0
 	github.com/stretchr/testify v1.12.1
 	go.opentelemetry.io/otel v1.47.0
 	go.opentelemetry.io/otel/metric v1.47.0
@@ -25,5 +25,3 @@ require (
 	golang.org/x/sys v0.49.0 // indirect
 	golang.org/x/time v0.15.0 // indirect
 )
-
-replace github.com/b24events/b24events => ../..

@@ -3,7 +3,7 @@ module github.com/b24events/b24events/examples/routers
 go 1.26.0
 
 require (
-	github.com/b24events/b24events v0.0.0
+	github.com/b24events/b24events v0.1.0
 	github.com/gin-gonic/gin v1.12.0
 	github.com/go-chi/chi/v5 v5.5.0
 	github.com/gofiber/fiber/v3 v3.1.0
@@ -57,5 +57,3 @@ require (
 	golang.org/x/time v0.15.0 // indirect
 	google.golang.org/protobuf v1.36.10 // indirect
 )
-
-replace github.com/b24events/b24events => ../..

@@ -3,10 +3,10 @@ module github.com/b24events/b24events/internal/peerbench
 go 1.26.0
 
 require (
-	github.com/b24events/b24events v0.0.0
-	github.com/b24events/b24events/webhook/natsstore v0.0.0
-	github.com/b24events/b24events/webhook/pgstore v0.0.0
-	github.com/b24events/b24events/webhook/sqlitestore v0.0.0
+	github.com/b24events/b24events v0.1.0
+	github.com/b24events/b24events/webhook/natsstore v0.1.0
+	github.com/b24events/b24events/webhook/pgstore v0.1.0
+	github.com/b24events/b24events/webhook/sqlitestore v0.1.0
 	github.com/go-playground/form/v4 v4.2.1
 	github.com/jackc/pgx/v5 v5.13.0
 	github.com/nats-io/nats.go v1.55.0
@@ -37,11 +37,3 @@ require (
 	modernc.org/memory v1.12.1 // indirect
 	modernc.org/sqlite v1.62.0 // indirect
 )
-
-replace github.com/b24events/b24events => ../..
-
-replace github.com/b24events/b24events/webhook/sqlitestore => ../../webhook/sqlitestore
-
-replace github.com/b24events/b24events/webhook/pgstore => ../../webhook/pgstore
-
-replace github.com/b24events/b24events/webhook/natsstore => ../../webhook/natsstore

@@ -3,7 +3,7 @@ module github.com/b24events/b24events/oauth/sqlstore
 go 1.26.0
 
 require (
-	github.com/b24events/b24events v0.0.0
+	github.com/b24events/b24events v0.1.0
 	github.com/go-sql-driver/mysql v1.10.1
 	github.com/jackc/pgx/v5 v5.13.0
 	github.com/stretchr/testify v1.12.1
@@ -30,5 +30,3 @@ require (
 	modernc.org/mathutil v1.7.1 // indirect
 	modernc.org/memory v1.12.1 // indirect
 )
-
-replace github.com/b24events/b24events => ../..

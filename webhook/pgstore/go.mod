@@ -3,7 +3,7 @@ module github.com/b24events/b24events/webhook/pgstore
 go 1.26.0
 
 require (
-	github.com/b24events/b24events v0.0.0
+	github.com/b24events/b24events v0.1.0
 	github.com/jackc/pgx/v5 v5.13.0
 	github.com/stretchr/testify v1.12.1
 )
@@ -17,5 +17,3 @@ require (
 	golang.org/x/sys v0.47.0 // indirect
 	golang.org/x/text v0.41.0 // indirect
 )
-
-replace github.com/b24events/b24events => ../..

@@ -3,7 +3,7 @@ module github.com/b24events/b24events/webhook/sqlitestore
 go 1.26.0
 
 require (
-	github.com/b24events/b24events v0.0.0
+	github.com/b24events/b24events v0.1.0
 	github.com/ncruces/go-sqlite3 v0.37.0
 	github.com/stretchr/testify v1.12.1
 	modernc.org/sqlite v1.62.0
@@ -24,5 +24,3 @@ require (
 	modernc.org/mathutil v1.7.1 // indirect
 	modernc.org/memory v1.12.1 // indirect
 )
-
-replace github.com/b24events/b24events => ../..
