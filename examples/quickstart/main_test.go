@@ -3,6 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -34,7 +37,25 @@ func TestRun(t *testing.T) {
 	var stdout, stderr bytes.Buffer
 	require.Zero(t, run(t.Context(), program.Env{Stdout: &stdout, Stderr: &stderr}), stderr.String())
 	require.Empty(t, stderr.String())
-	got := strings.Split(strings.TrimSuffix(stdout.String(), "\n"), "\n")
+	requireLines(t, strings.TrimSuffix(stdout.String(), "\n"))
+}
+
+// TestREADME: the run that the README shows has these lines.
+func TestREADME(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"README.md", "README.ru.md"} {
+		page, err := os.ReadFile(filepath.Join("..", "..", name)) //nolint:gosec // of this repository
+		require.NoError(t, err)
+		shown := regexp.MustCompile("(?s)```\n(portal .*?)\n```").FindSubmatch(page)
+		require.NotNil(t, shown, name)
+		requireLines(t, string(shown[1]))
+	}
+}
+
+// requireLines checks a run line by line.
+func requireLines(t *testing.T, run string) {
+	t.Helper()
+	got := strings.Split(run, "\n")
 	require.Len(t, got, len(lines))
 	for i, want := range lines {
 		require.Regexp(t, "^"+want+` \(\d+ ms\)$`, got[i])
