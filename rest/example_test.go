@@ -49,7 +49,7 @@ func ExampleOrdered() {
 	defer func() { _ = portal.Close() }()
 
 	type Comment struct {
-		Message string `json:"POST_MESSAGE"`
+		Message string `b24:"POST_MESSAGE"`
 	}
 	client := api.Portal(portal.MemberID())
 	comment, err := rest.Call[Comment](context.Background(), client, "task.commentitem.get", rest.Ordered{

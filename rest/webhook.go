@@ -17,7 +17,8 @@ type hook struct {
 //
 // A webhook acts as the user who made it, with the permissions that it was given. It cannot call
 // the event methods: the portal returns [ErrWrongAuthType]. If the portal was renamed, calls return
-// [ErrMoved] and are not redirected. The client has no member identifier.
+// [ErrMoved] and are not redirected. The client has no member identifier. The URL must be https,
+// unless [WithInsecureHTTP] allows its host.
 //
 // Source: https://apidocs.bitrix24.com/local-integrations/local-webhooks.html
 func NewWebhook(webhookURL string, opts ...Option) (*Client, error) {

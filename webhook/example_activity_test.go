@@ -46,8 +46,8 @@ func ExampleWithActivities() {
 	mux := event.NewMux()
 	event.OnActivity(mux, "send_sms", func(ctx context.Context, d *event.Delivery, a event.Activity) error {
 		var sms struct {
-			Phone string `json:"phone"`
-			Text  string `json:"text"`
+			Phone string `b24:"phone"`
+			Text  string `b24:"text"`
 		}
 		if err := a.Properties.Decode(&sms); err != nil {
 			return err
