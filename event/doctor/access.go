@@ -86,7 +86,7 @@ func (e *exam) checkStored(ctx context.Context) {
 	case errors.Is(ctx.Err(), context.Canceled):
 		e.skip(checkCredentials, "stopped")
 	case errors.Is(err, oauth.ErrTemporary):
-		e.warn(checkCredentials, CheckFailed, "The OAuth server gave no usable response: "+errorText(err), "Try again later.")
+		e.warn(checkCredentials, OAuthFailed, "The OAuth server "+e.noResponse(err), oauthCure)
 	default:
 		e.explain(err)
 	}
@@ -165,19 +165,39 @@ func (e *exam) checkSubscription() {
 	}
 }
 
-// explain adds the line for an error that concerns every call. It adds no line twice.
+// explain adds the line for an error that concerns every call. It adds no line twice, but a failure
+// besides a warning.
 func (e *exam) explain(err error) {
-	c := diagnosis(err)
+	c := e.diagnosis(err)
 	for _, known := range e.checks {
-		if known.Code == c.Code {
+		if known.Code == c.Code && known.Status == c.Status {
 			return
 		}
 	}
 	e.add(c)
 }
 
+const oauthCure = "Check the network, the DNS and the proxy of this machine. If the OAuth server has a fault, wait. Meanwhile no token is " +
+	"renewed and no installation is verified."
+
+// noResponse says that a server did not respond, or what was wrong with its response.
+func (e *exam) noResponse(err error) string {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return "did not respond within " + rounded(e.timeout) + "."
+	}
+	return "gave no usable response: " + errorText(err)
+}
+
+// portalName names the portal in a sentence, with its host if that is known.
+func (e *exam) portalName() string {
+	if host := e.stored.Domain(); host != "" {
+		return "The portal " + name(host)
+	}
+	return "The portal"
+}
+
 // diagnosis says what an error means that concerns every call.
-func diagnosis(err error) Check {
+func (e *exam) diagnosis(err error) Check {
 	failed := func(name string, code Code, cause, cure string) Check {
 		return Check{Name: name, Status: Failed, Code: code, Cause: cause, Cure: cure}
 	}
@@ -189,9 +209,12 @@ func diagnosis(err error) Check {
 	case errors.Is(err, oauth.ErrCredentials):
 		return failed(checkCredentials, WrongCredentials, "The OAuth server refuses the client ID and secret, or says that the application is "+
 			"not installed.", "Copy both from the settings of the application on the portal, or from the vendor's account. Install the application.")
+	case errors.Is(err, oauth.ErrReauthorize) && e.known && e.stored.RefreshToken == "":
+		return failed(checkToken, TokenExpired, "The access token has expired, and there is no refresh token to renew it.",
+			"Take a new access token, or examine the installation that the application itself stores, which has a refresh token.")
 	case errors.Is(err, oauth.ErrReauthorize), refusedRefresh(err), code == "INVALID_TOKEN", code == "NO_AUTH_FOUND",
 		code == "INVALID_CREDENTIALS":
-		return failed(checkToken, TokenRefused, "It is refused: it was revoked, was never issued, or its refresh token was used elsewhere.",
+		return failed(checkToken, TokenRefused, "The token is refused: it was revoked, was never issued, or its refresh token was used elsewhere.",
 			install+" Let only one store hold the tokens: a refresh token works once.")
 	case code == "EXPIRED_TOKEN":
 		return failed(checkToken, TokenExpired, "The access token has expired, and the caller has not renewed it.",
@@ -211,9 +234,12 @@ func diagnosis(err error) Check {
 			"Give the user access to the application in its settings on the portal.")
 	case code == "WRONG_AUTH_TYPE":
 		return failed(checkToken, IncomingWebhook, "The calls are not made with an application's token.", "Use the tokens of an application.")
+	case errors.Is(err, oauth.ErrEncryptionKey):
+		return failed(checkToken, StoreEncrypted, "The stored installation is encrypted with a key that was not given.",
+			"Open the store with the key of the application (WithEncryptionKey).")
 	case errors.Is(err, oauth.ErrStore):
 		return failed(checkToken, StoreFailed, "The store of installations does not work: "+errorText(err),
-			"Repair it. Nothing is known about the portal.")
+			"Repair it. Run this program as the user of the application, who can read and write the store.")
 	case errors.Is(err, oauth.ErrHostNotAllowed), errors.Is(err, oauth.ErrEndpoint):
 		return failed(checkPortal, AddressRefused, "A stored address is not allowed: "+errorText(err),
 			"Correct the address. A server of your own needs WithHosts, and http needs WithInsecureHTTP.")
@@ -222,10 +248,20 @@ func diagnosis(err error) Check {
 	case code == "QUERY_LIMIT_EXCEEDED", code == "OPERATION_TIME_LIMIT", code == "OVERLOAD_LIMIT":
 		return failed(checkPortal, PortalBlocks, "The portal refuses calls because there were too many ("+name(code)+").",
 			"Find out what calls so often, and try again in ten minutes.")
+	case failedRenewal(err):
+		return failed(checkToken, OAuthFailed, "The access token has expired, and the OAuth server, which renews it, "+e.noResponse(err), oauthCure)
 	default:
-		return failed(checkPortal, PortalFailed, "The portal gave no usable response: "+errorText(err),
-			"Check its address and the network from this machine. If it is in maintenance, wait.")
+		return failed(checkPortal, PortalFailed, e.portalName()+" "+e.noResponse(err), "Check its address, and the network, the DNS, the "+
+			"proxy and the clock of this machine. If it is in maintenance or gets too many requests (status 429 or 5xx), wait.")
 	}
+}
+
+// failedRenewal reports whether the OAuth server did not respond when a token was to be renewed. A
+// caller that stops waiting for a renewal gets an error that only its text tells from that of a
+// call.
+func failedRenewal(err error) bool {
+	return errors.Is(err, oauth.ErrTemporary) ||
+		errors.Is(err, context.DeadlineExceeded) && strings.Contains(err.Error(), "oauth: renew: ")
 }
 
 // refusedRefresh reports whether the OAuth server refuses the refresh token. Package oauth does not

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -23,7 +24,7 @@ func (e *exam) checkHandlers(context.Context) {
 		case err != nil:
 			e.fail(checkHandler, BadHandlerURL, upperFirst(err.Error())+".", "Correct the URL "+shown(h)+" and bind again.")
 		case private(h) && e.cloudPortal():
-			e.fail(checkHandler, PrivateHandler, "The handler "+shown(h)+" has a private address, which the cloud cannot reach.",
+			e.fail(checkHandler, PrivateHandler, "The handler "+shown(h)+" has an address of a local network, which the cloud cannot reach.",
 				"Use an address of the internet, a tunnel, or the offline queue (examples/listen).")
 		}
 	}
@@ -58,13 +59,20 @@ func private(handler string) bool {
 	return nearby(u.Hostname())
 }
 
+// localDomains are top-level domains that no public DNS server resolves.
+var localDomains = []string{".localhost", ".local", ".lan", ".internal", ".home.arpa"}
+
+// carrierNetwork has the addresses of customers behind a provider's NAT, and of some tunnels.
+var carrierNetwork = netip.MustParsePrefix("100.64.0.0/10")
+
 func nearby(host string) bool {
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
 	addr, err := netip.ParseAddr(host)
 	if err != nil {
-		return host == "localhost" || strings.HasSuffix(host, ".localhost")
+		return host == "localhost" || slices.ContainsFunc(localDomains, func(d string) bool { return strings.HasSuffix(host, d) })
 	}
-	return addr.IsLoopback() || addr.IsPrivate()
+	addr = addr.Unmap()
+	return addr.IsLoopback() || addr.IsPrivate() || addr.IsLinkLocalUnicast() || carrierNetwork.Contains(addr)
 }
 
 // cloudPortal reports whether the portal is surely not on the customer's premises: its address is
@@ -101,6 +109,8 @@ func (e *exam) checkBindings(ctx context.Context) {
 	for _, b := range have {
 		switch info, _ := event.Lookup(b.Event); {
 		case e.wanted(b):
+		case b.Event == testEvent:
+			e.ok(checkBindings, b.String()+" is bound, which does no harm; an examination that was killed leaves it behind")
 		case !b.Offline && (info.PlatformBound || info.AutoSubscribed):
 			e.add(Check{
 				Name: checkBindings, Status: OK, Code: BoundByPlatform, Cause: "the platform itself has bound " + b.String() + "; leave it as it is",

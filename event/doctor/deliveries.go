@@ -48,15 +48,30 @@ func (e *exam) checkProbe(ctx context.Context) {
 		}
 		e.probeHandler(ctx, h)
 	}
-	if !e.found(checkProbe) {
+	if !e.found(checkProbe) && len(e.forbidden) == 0 {
 		e.skip(checkProbe, "no wanted handler URL is usable")
 	}
 }
 
+// checkForbidden judges the handlers that forbid both requests of the probe. They may refuse
+// strangers only, which the test event and earlier deliveries show.
+func (e *exam) checkForbidden(context.Context) {
+	for _, h := range e.forbidden {
+		if e.arrived || e.received != nil && e.received.Accepted > 0 {
+			e.ok(checkProbe, "the handler responds with 403 to this machine, and accepts the portal's deliveries")
+			continue
+		}
+		e.warn(checkProbe, HandlerRefuses, "The handler "+shown(h)+" responds with 403, also to HEAD, so perhaps something in front of it "+
+			"rejects every request.", "See whether a firewall, a proxy or a list of addresses lets the portal's servers through. The handler's "+
+			"log shows whether the request reached it.")
+	}
+}
+
 // probeHandler sends two requests to a handler. The response to the HEAD request counts only if
-// there is none.
+// there is none, or if both are forbidden.
 func (e *exam) probeHandler(ctx context.Context, handler string) {
-	if _, _, err := e.send(ctx, http.MethodHead, handler); err != nil {
+	head, _, err := e.send(ctx, http.MethodHead, handler)
+	if err != nil {
 		e.unreachable(ctx, handler, err)
 		return
 	}
@@ -81,6 +96,8 @@ func (e *exam) probeHandler(ctx context.Context, handler string) {
 	case code == http.StatusTooManyRequests, code >= 500:
 		e.fail(checkProbe, HandlerFails, at+" responds with "+status+".",
 			"See its log. The portal sends an event once, so every such response loses one.")
+	case code == http.StatusForbidden && head == http.StatusForbidden:
+		e.forbidden = append(e.forbidden, handler)
 	case took > slowResponse:
 		e.warn(checkProbe, HandlerSlow, at+" took "+rounded(took)+" to respond.",
 			"Respond at once, and work afterwards: the portal calls slow handlers less and less often.")

@@ -42,7 +42,9 @@ type exam struct {
 	listed    bool                 // available is known
 	refused   map[wantedEvent]bool // they cannot be bound as things are
 	have      []event.Binding
-	seen      bool // have is known
+	seen      bool     // have is known
+	forbidden []string // handlers that forbid every request of the probe
+	arrived   bool     // the test event arrived
 }
 
 // Examine finds out why the wanted events do not arrive from a portal. caller calls the portal as
@@ -80,7 +82,7 @@ func Examine(ctx context.Context, caller event.Caller, want []event.Binding, opt
 	}
 	for _, check := range []func(context.Context){
 		e.checkAccess, e.checkClock, e.checkPlan, e.checkScopesAndEvents, e.checkRights, e.checkHandlers, e.checkProbe, e.checkBindings,
-		e.checkTest, e.checkDeliveries, e.checkQueues,
+		e.checkTest, e.checkForbidden, e.checkDeliveries, e.checkQueues,
 	} {
 		if ctx.Err() != nil {
 			return e.report(), context.Cause(ctx)

@@ -1,18 +1,22 @@
 package doctor_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/b24events/b24events/event"
@@ -33,7 +37,7 @@ type world struct {
 
 	net      *eventtest.Network
 	app      *eventtest.Application
-	store    *oauth.MemoryStore
+	store    oauth.Store
 	secret   event.Secret // of the application, as the program has it
 	clientID string
 	member   string
@@ -379,7 +383,58 @@ func TestBroken(t *testing.T) {
 		"subscription ended": {
 			prepare: fault("oauth/token", eventtest.Fail(400, "PAYMENT_REQUIRED", "")), want: []doctor.Code{doctor.PaymentExpired},
 		},
-		"OAuth server in maintenance": {prepare: fault("oauth/token", eventtest.HTML(502)), want: []doctor.Code{doctor.CheckFailed}},
+		"portal hangs": {
+			prepare: fault(eventtest.AnyMethod, eventtest.Delay(time.Hour)), want: []doctor.Code{doctor.PortalFailed},
+			says: "The portal acme.bitrix24.com did not respond within 15s.",
+		},
+		"OAuth server in maintenance": {prepare: fault("oauth/token", eventtest.HTML(502)), want: []doctor.Code{doctor.OAuthFailed}},
+		// The portal works, and must not be blamed.
+		"OAuth server in maintenance and expired token": {
+			prepare: func(t *testing.T, w *world) {
+				t.Helper()
+				fault("oauth/token", eventtest.HTML(502))(t, w)
+				w.ExpireAccessTokens()
+			},
+			want: []doctor.Code{doctor.OAuthFailed, doctor.OAuthFailed}, says: "token failed: The access token has expired",
+		},
+		"OAuth server hangs and expired token": {
+			prepare: func(t *testing.T, w *world) {
+				t.Helper()
+				fault("oauth/token", eventtest.Delay(time.Hour))(t, w)
+				w.ExpireAccessTokens()
+			},
+			want: []doctor.Code{doctor.OAuthFailed, doctor.OAuthFailed}, says: "token failed: The access token has expired",
+		},
+		"access token without refresh token": {
+			prepare: func(t *testing.T, w *world) {
+				t.Helper()
+				w.bind(t, w.want...)
+				w.unbound, w.seed.RefreshToken = true, ""
+				w.ExpireAccessTokens()
+			},
+			want: []doctor.Code{doctor.TokenExpired},
+		},
+		"store encrypted with a key that was not given": {
+			prepare: func(t *testing.T, w *world) {
+				t.Helper()
+				w.bind(t, w.want...)
+				dir := t.TempDir()
+				w.store = openFiles(t, dir, oauth.WithEncryptionKey(bytes.Repeat([]byte("k"), oauth.EncryptionKeySize)))
+				portals, _ := w.clients(t, w.store, w.clientID, w.secret)
+				_, err := portals.Seed(t.Context(), w.seed)
+				require.NoError(t, err)
+				w.store, w.unbound, w.unstored = openFiles(t, dir), true, true
+			},
+			want: []doctor.Code{doctor.StoreEncrypted}, only: true, says: "WithEncryptionKey",
+		},
+		"store of another user": {
+			prepare: func(t *testing.T, w *world) {
+				t.Helper()
+				w.bind(t, w.want...)
+				w.store, w.unbound, w.unstored = brokenStore{w.store}, true, true
+			},
+			want: []doctor.Code{doctor.StoreFailed}, only: true, says: "permission denied",
+		},
 		"permission missing": {
 			prepare: func(_ *testing.T, w *world) { w.want, w.unbound = online("ONTASKADD", "ONTASKUPDATE"), true },
 			want:    []doctor.Code{doctor.ScopeMissing}, says: "permission task, which ONTASKADD, ONTASKUPDATE",
@@ -443,6 +498,14 @@ func TestBroken(t *testing.T) {
 			prepare: handler("http://192.168.137.1:8001/"),
 			want:    []doctor.Code{doctor.PrivateHandler, doctor.HandlerUnreachable, doctor.BindingMissing, doctor.TestNotArrived},
 		},
+		"handler in the network of a provider": {
+			prepare: handler("https://100.64.3.4/"),
+			want:    []doctor.Code{doctor.PrivateHandler, doctor.HandlerUnreachable, doctor.BindingMissing, doctor.TestNotArrived},
+		},
+		"handler with a name of the local network": {
+			prepare: handler("https://nas.local/"),
+			want:    []doctor.Code{doctor.PrivateHandler, doctor.HandlerUnreachable, doctor.BindingMissing, doctor.TestNotArrived},
+		},
 		"nothing bound": {
 			prepare: func(_ *testing.T, w *world) { w.unbound = true }, want: []doctor.Code{doctor.BindingMissing, doctor.BindingMissing},
 		},
@@ -469,6 +532,7 @@ func TestBroken(t *testing.T) {
 		"bound twice":                {prepare: bound(deal, deal, event.Binding{Event: "ONCRMDEALADD", Handler: handlerURL, AuthType: 1}), want: []doctor.Code{doctor.BindingTwice}},
 		"handler without the page":   {prepare: status(404), want: []doctor.Code{doctor.HandlerRefuses, doctor.TestNotArrived}},
 		"handler behind a login":     {prepare: status(401), want: []doctor.Code{doctor.HandlerRefuses, doctor.TestNotArrived}},
+		"handler behind a firewall":  {prepare: status(403), want: []doctor.Code{doctor.TestNotArrived, doctor.HandlerRefuses}, says: "HEAD"},
 		"handler redirects":          {prepare: status(301), want: []doctor.Code{doctor.HandlerRedirects, doctor.TestNotArrived}},
 		"handler redirects the body": {prepare: status(308), want: []doctor.Code{doctor.TestNotArrived, doctor.HandlerRedirects}},
 		"handler fails":              {prepare: status(500), want: []doctor.Code{doctor.HandlerFails, doctor.TestNotArrived}},
@@ -621,6 +685,81 @@ func (w *world) fillQueue(t *testing.T, then func(*rest.Client)) {
 	require.NoError(t, err)
 	then(api.Portal(w.MemberID()))
 	time.Sleep(11 * time.Minute) //nolint:forbidigo // in a bubble
+}
+
+func openFiles(t *testing.T, dir string, opts ...oauth.FileOption) *oauth.FileStore {
+	t.Helper()
+	store, err := oauth.NewFileStore(dir, opts...)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = store.Close() })
+	return store
+}
+
+// brokenStore cannot be read.
+type brokenStore struct{ oauth.Store }
+
+func (brokenStore) Load(context.Context, oauth.Key) (oauth.Installation, oauth.Version, error) {
+	return oauth.Installation{}, "", &fs.PathError{Op: "open", Path: "installations", Err: fs.ErrPermission}
+}
+
+// A handler that refuses strangers accepts the portal's deliveries: the test event proves it.
+func TestHandlerThatRefusesStrangers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, eventtest.App{})
+		w.answer = func(rw http.ResponseWriter, r *http.Request) {
+			d, err := event.ParseRequest(r)
+			if err != nil {
+				rw.WriteHeader(http.StatusForbidden)
+				return
+			}
+			w.arrivals <- d
+		}
+		r := w.examine(t)
+		require.Empty(t, r.Findings(), "%s", r)
+	})
+}
+
+// Two examinations of one handler do not take each other's test event away.
+func TestTwoExaminations(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, eventtest.App{})
+		w.bind(t, w.want...)
+		portals, api := w.clients(t, w.store, w.clientID, w.secret)
+		_, err := portals.Seed(t.Context(), w.seed)
+		require.NoError(t, err)
+		var once sync.Once
+		w.Always("event.test", eventtest.Before(func(*http.Request) {
+			once.Do(func() { // the other examination ends, and unbinds its test event
+				_, err := event.NewAPI(api.Portal(w.member)).Unbind(t.Context(), event.Binding{Event: "ONAPPTEST", Handler: handlerURL})
+				assert.NoError(t, err)
+			})
+		}))
+		r, err := doctor.Examine(t.Context(), api.Portal(w.member), w.want, doctor.WithRoundTrip(w.arrivals, 0))
+		require.NoError(t, err)
+		require.Empty(t, r.Findings(), "%s", r)
+		require.Contains(t, r.String(), "test ok")
+		for _, b := range w.Bindings() {
+			require.NotEqual(t, "ONAPPTEST", b.Event)
+		}
+	})
+}
+
+// What a killed examination has left behind is shown, and is no fault.
+func TestLeftovers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, eventtest.App{})
+		w.bind(t, append(w.want, event.Binding{Event: "ONAPPTEST", Handler: handlerURL})...)
+		portals, api := w.clients(t, w.store, w.clientID, w.secret)
+		_, err := portals.Seed(t.Context(), w.seed)
+		require.NoError(t, err)
+		r, err := doctor.Examine(t.Context(), api.Portal(w.member), w.want, doctor.WithRoundTrip(w.arrivals, 0))
+		require.NoError(t, err)
+		require.Empty(t, r.Findings(), "%s", r)
+		require.Contains(t, r.String(), "ONAPPTEST "+handlerURL+" is bound, which")
+	})
 }
 
 func TestStopped(t *testing.T) {

@@ -19,52 +19,61 @@ const (
 // Code names what a check found. Programs compare it; it stays the same when texts change.
 type Code string
 
-// What checks find, in the order of the checks. A check that is [OK] or [Skipped] has no code,
-// except for [BoundByPlatform].
+// Codes of what a check found, in the order of the checks. This list is complete. A check that is
+// [OK] or [Skipped] has no code, except for [BoundByPlatform].
 const (
+	// Installation.
 	NotStored   Code = "installation_not_stored"  // this program knows no installation of the portal
 	AppRemoved  Code = "application_removed"      // the portal does not have the application, or it is off
 	NotFinished Code = "installation_unfinished"  // app.info says INSTALLED: false
 	NoAppToken  Code = "application_token_absent" // no application token is known, so deliveries are rejected
 
-	WrongCredentials Code = "credentials_wrong"        // the OAuth server refuses the client ID and secret
-	OtherApplication Code = "token_other_application"  // the token belongs to another application
-	IncomingWebhook  Code = "token_incoming_webhook"   // an incoming webhook cannot manage events
-	TokenRefused     Code = "token_refused"            // revoked, unknown, or void for good
-	TokenExpired     Code = "token_expired"            // and nobody has renewed it
-	OtherPortal      Code = "token_other_portal"       // the token belongs to another portal
-	UserDismissed    Code = "token_user_dismissed"     // the user of the token cannot be authorized
-	NoUserAccess     Code = "token_user_access"        // the user of the token may not use the application
-	StoreFailed      Code = "store_failed"             // the store of installations
-	AddressRefused   Code = "portal_address_refused"   // an address that package oauth does not allow
-	PortalFailed     Code = "portal_unreachable"       // no response, or none that can be used
-	PortalClosed     Code = "portal_closed"            // deleted, or closed for maintenance
-	PortalBlocks     Code = "portal_limits"            // limits on requests
-	CheckFailed      Code = "check_failed"             // a single method failed
+	// Credentials and token.
+	WrongCredentials Code = "credentials_wrong"       // the OAuth server refuses the client ID and secret
+	OAuthFailed      Code = "oauth_unreachable"       // no response of the OAuth server, or none that can be used
+	StoreFailed      Code = "store_failed"            // the store of installations cannot be read or written
+	StoreEncrypted   Code = "store_encrypted"         // the stored installation needs a key that was not given
+	TokenRefused     Code = "token_refused"           // revoked, unknown, or void for good
+	TokenExpired     Code = "token_expired"           // and nobody renews it
+	OtherApplication Code = "token_other_application" // the token belongs to another application
+	OtherPortal      Code = "token_other_portal"      // the token belongs to another portal
+	IncomingWebhook  Code = "token_incoming_webhook"  // an incoming webhook cannot manage events
+	UserDismissed    Code = "token_user_dismissed"    // the user of the token cannot be authorized
+	NoUserAccess     Code = "token_user_access"       // the user of the token may not use the application
+
+	// Portal.
+	AddressRefused Code = "portal_address_refused" // an address that package oauth does not allow
+	PortalFailed   Code = "portal_unreachable"     // no response, or none that can be used
+	PortalClosed   Code = "portal_closed"          // deleted, or closed for maintenance
+	PortalBlocks   Code = "portal_limits"          // it refuses calls because there were too many
+	CheckFailed    Code = "check_failed"           // one method failed, in any check
+
+	// Scopes, rights, plan and subscription.
 	ScopeMissing     Code = "scope_missing"            // the application lacks a permission
-	NotAdministrator Code = "user_not_administrator"   // the token's user
+	NotAdministrator Code = "user_not_administrator"   // the user of the token
 	NoConnectors     Code = "plan_without_connectors"  // no auth_connector
 	NoReservations   Code = "plan_without_reservation" // offline records are deleted when they are read
+	PaymentExpired   Code = "subscription_expired"     // events are dropped, although REST works
+	PlanWithoutAPI   Code = "plan_without_rest"        // no REST at all
+	PaymentEnds      Code = "subscription_ending"      // within days
 
-	PaymentExpired Code = "subscription_expired" // events are dropped, although REST works
-	PlanWithoutAPI Code = "plan_without_rest"    // no REST at all
-	PaymentEnds    Code = "subscription_ending"  // within days
+	// Handler and probe.
+	BadHandlerURL      Code = "handler_url"         // the portal refuses it, or it would leak tokens
+	PrivateHandler     Code = "handler_private"     // the cloud cannot reach the address
+	HandlerUnreachable Code = "handler_unreachable" // no connection from this machine
+	HandlerTLS         Code = "handler_certificate" // a certificate that this machine does not trust
+	HandlerRedirects   Code = "handler_redirects"   // the event is lost on the way
+	HandlerRefuses     Code = "handler_refuses"     // a page that does not exist, takes no POST, or wants a login
+	HandlerFails       Code = "handler_fails"       // a status of 500 or above, or 429
+	HandlerSlow        Code = "handler_slow"        // the portal calls slow handlers less often
 
-	BadHandlerURL  Code = "handler_url"     // the portal refuses it, or it would leak tokens
-	PrivateHandler Code = "handler_private" // the cloud cannot reach the address
-
-	HandlerUnreachable Code = "handler_unreachable"
-	HandlerTLS         Code = "handler_certificate"
-	HandlerRedirects   Code = "handler_redirects"
-	HandlerRefuses     Code = "handler_refuses" // a page that does not exist, takes no POST, or wants a login
-	HandlerFails       Code = "handler_fails"   // a status of 500 or above, or 429
-	HandlerSlow        Code = "handler_slow"
-
+	// Events.
 	UnknownEvent     Code = "event_unknown"     // no such name; Cure may suggest one
 	EventNotBindable Code = "event_unbindable"  // the platform binds it, or it has no offline form
 	EventUnavailable Code = "event_unavailable" // the portal does not offer it to the application
 
-	BindingMissing   Code = "binding_missing"
+	// Bindings.
+	BindingMissing   Code = "binding_missing"         // nothing like it is bound
 	BindingElsewhere Code = "binding_other_url"       // bound to another URL
 	BindingScheme    Code = "binding_other_scheme"    // bound to the same URL with http instead of https, or the reverse
 	BindingMode      Code = "binding_other_mode"      // online instead of offline, or the reverse
@@ -73,22 +82,25 @@ const (
 	BindingTwice     Code = "binding_twice"           // every event arrives more than once
 	BoundByPlatform  Code = "bound_by_platform"       // for information
 
+	// Test.
 	TestFailed      Code = "test_failed"            // the test event could not be requested
 	TestNotArrived  Code = "test_not_arrived"       // the test event did not arrive in time
-	WrongAppToken   Code = "test_application_token" // it arrived with a token that the handler refuses
+	WrongAppToken   Code = "test_application_token" // it arrived with a token that the handler rejects
 	TestOtherPortal Code = "test_other_portal"      // it came from another portal
 	TestNotUnbound  Code = "test_not_unbound"       // ONAPPTEST stays bound
 
-	NothingReceived    Code = "deliveries_none"
-	DeliveriesRejected Code = "deliveries_rejected"
-	DeliveriesDropped  Code = "deliveries_dropped"
-	DeliveriesLate     Code = "deliveries_late"
+	// Deliveries.
+	NothingReceived    Code = "deliveries_none"     // the handler has received nothing
+	DeliveriesRejected Code = "deliveries_rejected" // the handler has rejected requests
+	DeliveriesDropped  Code = "deliveries_dropped"  // the handler has lost events that it had accepted
+	DeliveriesLate     Code = "deliveries_late"     // they come long after their event
 
+	// Offline queue.
 	QueueWaits  Code = "queue_waiting"  // nobody reads the offline queue
 	QueueStuck  Code = "queue_reserved" // a consumer reserved records and died
 	QueueParked Code = "queue_parked"   // records were given up
 
-	ClockSkew Code = "clock_skew"
+	ClockSkew Code = "clock_skew" // the clocks of this machine and of the portal are apart
 )
 
 // Names of checks, in the order of a report.
