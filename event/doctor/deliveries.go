@@ -61,7 +61,11 @@ func (e *exam) checkForbidden(context.Context) {
 			e.ok(checkProbe, "the handler responds with 403 to this machine, and accepts the portal's deliveries")
 			continue
 		}
-		e.warn(checkProbe, HandlerRefuses, "The handler "+shown(h)+" responds with 403, also to HEAD, so perhaps something in front of it "+
+		add := e.warn
+		if e.failed[checkTest] {
+			add = e.fail
+		}
+		add(checkProbe, HandlerRefuses, "The handler "+shown(h)+" responds with 403, also to HEAD, so perhaps something in front of it "+
 			"rejects every request.", "See whether a firewall, a proxy or a list of addresses lets the portal's servers through. The handler's "+
 			"log shows whether the request reached it.")
 	}

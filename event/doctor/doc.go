@@ -9,8 +9,13 @@
 //		fmt.Println(c.Name, c.Status, c.Cause, c.Cure)
 //	}
 //
-// It only reads, with one exception: [WithRoundTrip] binds ONAPPTEST for a short time if it is not
-// bound. It makes about a dozen requests to the portal, one after the other. The program
+// The first finding is the most likely cause. Each has a [Code], which programs can compare: the
+// constants from [NotStored] to [ClockSkew] are all that there are.
+//
+// An examination changes nothing on the portal, with one exception: [WithRoundTrip] binds ONAPPTEST
+// if it is not bound, and unbinds it in the end. The caller renews an expired access token as it
+// always does, so let it use the store of the application: a refresh token works only once. An
+// examination makes about a dozen requests to the portal, one after the other. The program
 // examples/doctor runs it from the command line.
 //
 // Nothing in a report is a token. Texts of a portal are cut, and hold no control characters.

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -221,6 +222,7 @@ func TestSound(t *testing.T) {
 				r := w.examine(t)
 				require.Empty(t, r.Findings(), "%s", r)
 				require.False(t, r.Failed())
+				require.True(t, slices.ContainsFunc(r.Checks, func(c doctor.Check) bool { return c.Code == doctor.BoundByPlatform }))
 				if name == "online" {
 					require.Contains(t, r.String(), "test ok")
 					require.Contains(t, r.String(), "probe ok")
@@ -427,6 +429,28 @@ func TestBroken(t *testing.T) {
 			},
 			want: []doctor.Code{doctor.StoreEncrypted}, only: true, says: "WithEncryptionKey",
 		},
+		"user without access to the application": {
+			prepare: fault(eventtest.AnyMethod, eventtest.Fail(401, "user_access_error", "")), want: []doctor.Code{doctor.NoUserAccess},
+		},
+		"address of a stranger": {
+			prepare: func(t *testing.T, w *world) {
+				t.Helper()
+				w.bind(t, w.want...)
+				w.unbound, w.unstored = true, true
+				w.seed.ServerEndpoint = "https://oauth.example.com/rest/"
+				w.ExpireAccessTokens()
+				_, err := w.store.Swap(t.Context(), oauth.Key{ClientID: w.clientID, MemberID: w.member}, "", w.seed)
+				require.NoError(t, err)
+			},
+			want: []doctor.Code{doctor.AddressRefused},
+		},
+		"one method fails": {
+			prepare: fault("user.admin", eventtest.Fail(500, "ERROR_CORE", "Internal error")), want: []doctor.Code{doctor.CheckFailed},
+			says: "user.admin failed",
+		},
+		"test event refused": {
+			prepare: fault("event.test", eventtest.Fail(400, "ERROR_CORE", "no test today")), want: []doctor.Code{doctor.TestFailed},
+		},
 		"store of another user": {
 			prepare: func(t *testing.T, w *world) {
 				t.Helper()
@@ -532,7 +556,7 @@ func TestBroken(t *testing.T) {
 		"bound twice":                {prepare: bound(deal, deal, event.Binding{Event: "ONCRMDEALADD", Handler: handlerURL, AuthType: 1}), want: []doctor.Code{doctor.BindingTwice}},
 		"handler without the page":   {prepare: status(404), want: []doctor.Code{doctor.HandlerRefuses, doctor.TestNotArrived}},
 		"handler behind a login":     {prepare: status(401), want: []doctor.Code{doctor.HandlerRefuses, doctor.TestNotArrived}},
-		"handler behind a firewall":  {prepare: status(403), want: []doctor.Code{doctor.TestNotArrived, doctor.HandlerRefuses}, says: "HEAD"},
+		"handler behind a firewall":  {prepare: status(403), want: []doctor.Code{doctor.HandlerRefuses, doctor.TestNotArrived}, says: "HEAD"},
 		"handler redirects":          {prepare: status(301), want: []doctor.Code{doctor.HandlerRedirects, doctor.TestNotArrived}},
 		"handler redirects the body": {prepare: status(308), want: []doctor.Code{doctor.TestNotArrived, doctor.HandlerRedirects}},
 		"handler fails":              {prepare: status(500), want: []doctor.Code{doctor.HandlerFails, doctor.TestNotArrived}},
@@ -720,6 +744,27 @@ func TestHandlerThatRefusesStrangers(t *testing.T) {
 	})
 }
 
+// Without a test event nobody knows whether the portal gets through.
+func TestProbeIsForbidden(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, eventtest.App{})
+		w.bind(t, w.want...)
+		portals, api := w.clients(t, w.store, w.clientID, w.secret)
+		_, err := portals.Seed(t.Context(), w.seed)
+		require.NoError(t, err)
+		w.answer = func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusForbidden) }
+		probe := doctor.WithProbe(w.net.Client())
+		r, err := doctor.Examine(t.Context(), api.Portal(w.member), w.want, probe)
+		require.NoError(t, err)
+		require.Equal(t, []doctor.Code{doctor.HandlerRefuses}, codes(r))
+		require.False(t, r.Failed(), "%s", r)
+		r, err = doctor.Examine(t.Context(), api.Portal(w.member), w.want, probe, doctor.WithReceived(doctor.Received{Accepted: 1}))
+		require.NoError(t, err)
+		require.Empty(t, r.Findings(), "%s", r)
+	})
+}
+
 // Two examinations of one handler do not take each other's test event away.
 func TestTwoExaminations(t *testing.T) {
 	t.Parallel()
@@ -743,6 +788,22 @@ func TestTwoExaminations(t *testing.T) {
 		for _, b := range w.Bindings() {
 			require.NotEqual(t, "ONAPPTEST", b.Event)
 		}
+	})
+}
+
+// A binding that could not be removed is a warning.
+func TestRoundTripCannotUnbind(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, eventtest.App{})
+		w.bind(t, w.want...)
+		portals, api := w.clients(t, w.store, w.clientID, w.secret)
+		_, err := portals.Seed(t.Context(), w.seed)
+		require.NoError(t, err)
+		w.Always("event.unbind", eventtest.Fail(400, "ERROR_CORE", "not now"))
+		r, err := doctor.Examine(t.Context(), api.Portal(w.member), w.want, doctor.WithRoundTrip(w.arrivals, 0))
+		require.NoError(t, err)
+		require.Equal(t, []doctor.Code{doctor.TestNotUnbound}, codes(r))
 	})
 }
 
