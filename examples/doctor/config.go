@@ -2,11 +2,11 @@ package main
 
 import (
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/b24events/b24events/event"
-	"github.com/b24events/b24events/examples/internal/oneportal"
 	"github.com/b24events/b24events/examples/internal/program"
 )
 
@@ -21,24 +21,44 @@ type config struct {
 	logger *slog.Logger
 }
 
+// settings are the program's own. Those of an application keep its names, so that doctor runs with
+// the environment of the application. The others begin with DOCTOR_.
 var settings = []program.Setting{
 	{Flag: "events", Env: "EVENTS", Usage: "events that should arrive, comma-separated, such as ONCRMDEALUPDATE,ONTASKADD"},
-	{Flag: "handler", Env: "HANDLER", Usage: "URL that the portal should send them to, such as https://example.com/bitrix24/events"},
-	{Flag: "offline", Env: "OFFLINE", Switch: true, Usage: "they should arrive in the offline queue, instead of or besides the handler"},
-	{Flag: "connector", Env: "CONNECTOR", Usage: "connector of the offline queue (auth_connector); none means the application's own queue"},
-	{Flag: "application-token", Env: "B24_APPLICATION_TOKEN", Usage: "tokens that the handler accepts, besides the stored ones; " +
-		"token@member_id binds one to its portal; prefer the variable"},
-	{Flag: "probe", Env: "PROBE", Switch: true, Fallback: "1", Usage: "send a HEAD and an empty POST request to the handler from here"},
-	{Flag: "test", Env: "TEST", Switch: true, Usage: "request a test event; ONAPPTEST is bound for that, and unbound afterwards"},
-	{Flag: "listen", Env: "LISTEN", Usage: "like -test, and receive the test event here, at host:port; the handler's URL must lead here"},
-	{Flag: "wait", Env: "WAIT", Fallback: "20s", Usage: "how long the test event may take, 1s or more"},
-	{Flag: "json", Env: "JSON", Switch: true, Usage: "print a JSON object for each check"},
+	{Flag: "handler", Env: "PUBLIC_URL", Usage: "URL to which the portal should send them, such as https://example.com/bitrix24/events"},
+	{Flag: "offline", Env: "DOCTOR_OFFLINE", Switch: true, Usage: "the events should arrive in the offline queue; with -handler, in both"},
+	{Flag: "connector", Env: "CONNECTOR", Usage: "with -offline: the connector of the queue (auth_connector); without it, the " +
+		"application's own queue"},
+	{Flag: "application-token", Env: "B24_APPLICATION_TOKEN", Usage: "application tokens that the handler accepts besides the stored " +
+		"ones, comma-separated; token@member_id is for one portal only; prefer the variable"},
+	{Flag: "probe", Env: "DOCTOR_PROBE", Switch: true, Fallback: "1", Usage: "send the handler a HEAD request and an empty POST request " +
+		"from this machine; on unless -probe=0"},
+	{Flag: "test", Env: "DOCTOR_TEST", Switch: true, Usage: "request a test event for the handler, and print how to find it in the " +
+		"handler's log; ONAPPTEST is bound for that if it is not bound, and unbound in the end"},
+	{Flag: "listen", Env: "DOCTOR_LISTEN", Usage: "like -test, but receive the test event here, at host:port, in place of the handler; " +
+		"stop the handler first, since its URL must lead here"},
+	{Flag: "wait", Env: "DOCTOR_WAIT", Fallback: "20s", Usage: "with -listen: how long to wait for the test event, 1s or more"},
+	{Flag: "json", Env: "DOCTOR_JSON", Switch: true, Usage: "print each check as a JSON object in a line of its own, instead of a table"},
+}
+
+// portalSettings name the portal, and where its access is. There is no refresh token: it works only
+// once, so only the application may use it.
+var portalSettings = []program.Setting{
+	{Flag: "key", Env: "B24_KEY", Usage: "64 hexadecimal digits: the key of the stored installations, if they are encrypted; prefer the " +
+		"variable"},
+	{Flag: "member-id", Env: "B24_MEMBER_ID", Usage: "the portal's member_id; may be left out if B24_DATA knows one portal only"},
+	{Flag: "client-endpoint", Env: "B24_CLIENT_ENDPOINT", Usage: "if B24_DATA does not know the portal: its REST address, such as " +
+		"https://example.bitrix24.com/rest/"},
+	{Flag: "server-endpoint", Env: "B24_SERVER_ENDPOINT", Usage: "if B24_DATA does not know the portal: the REST address of the OAuth " +
+		"server (default https://oauth.bitrix.info/rest/)"},
+	{Flag: "access-token", Env: "B24_ACCESS_TOKEN", Usage: "if B24_DATA does not know the portal: an administrator's access token, which " +
+		"is neither stored nor renewed; prefer the variable"},
 }
 
 // configure reads the settings. Errors name settings, never values. What the portal would refuse is
 // not an error here, but a finding.
 func configure(env program.Env) (config, error) {
-	v, err := oneportal.Parse("doctor", about, settings, env)
+	v, err := program.Parse("doctor", about, slices.Concat(settings, program.Application(), portalSettings), env)
 	if err != nil {
 		return config{}, err
 	}
@@ -46,9 +66,9 @@ func configure(env program.Env) (config, error) {
 	names := v.List("events")
 	switch {
 	case len(names) == 0:
-		return config{}, program.Usage("EVENTS names no event; set -events ONCRMDEALUPDATE,…")
+		return config{}, program.Usage("name the events that should arrive: set -events ONCRMDEALUPDATE,… or EVENTS")
 	case v["handler"] == "" && !v.On("offline"):
-		return config{}, program.Usage("set -handler, the URL that the portal should send events to, or -offline")
+		return config{}, program.Usage("say where the events should arrive: set -handler or PUBLIC_URL, the URL that the portal sends them to, or -offline")
 	case v["connector"] != "" && !v.On("offline"):
 		return config{}, program.Usage("CONNECTOR is for the offline queue; set -offline too")
 	case v["handler"] == "" && (cfg.listen != "" || v.On("test")):

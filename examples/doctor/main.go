@@ -5,13 +5,20 @@
 //	doctor -events ONCRMDEALUPDATE,ONTASKADD -handler https://example.com/bitrix24/events
 //	doctor -events ONCRMDEALUPDATE -offline
 //
-// It reads the installation from B24_DATA, as the other programs do, or from B24_MEMBER_ID,
-// B24_CLIENT_ENDPOINT, B24_ACCESS_TOKEN and B24_REFRESH_TOKEN. It changes no bindings and forgets
-// no portal. An expired token is renewed and stored.
+// Run it with the environment of the application, on the same machine and as the same user. It
+// reads the installation from B24_DATA, as the other programs do; if that is encrypted, B24_KEY has
+// the key. An expired token is renewed and stored there, as the application would do. It changes no
+// bindings and forgets no portal.
+//
+// An application that keeps its installations elsewhere, for example in a database, can call
+// package event/doctor itself. Or set B24_MEMBER_ID, B24_CLIENT_ENDPOINT and B24_ACCESS_TOKEN:
+// doctor then stores nothing, and takes no refresh token, because that would void the one of the
+// application.
 //
 // With -test it requests a test event (event.test), for which it binds ONAPPTEST if it is not
-// bound, and unbinds it afterwards. With -listen it receives the test event itself: stop the
+// bound, and unbinds it in the end. With -listen it receives the test event itself: stop the
 // handler, start doctor at the handler's address, and see whether the way from the portal is open.
+// If doctor is killed, ONAPPTEST may stay bound, which does no harm.
 //
 // With -json it prints each check as a JSON object on a line of its own:
 //
@@ -25,43 +32,55 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"strconv"
 	"strings"
 
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/event/doctor"
-	"github.com/b24events/b24events/examples/internal/oneportal"
 	"github.com/b24events/b24events/examples/internal/program"
 	"github.com/b24events/b24events/oauth"
 )
 
-const about = `doctor says why no events arrive from a portal: it checks the installation, tokens, permissions, handler and bindings.`
+const about = `doctor says why no events arrive from a portal. It checks the installation, the tokens, the permissions, the plan, the
+handler and the bindings, and prints what is wrong and what to do. Run it with the environment of the application, and
+as the same user: it reads the installation from B24_DATA. It exits with 1 if a check failed.`
 
 func main() { program.Main(run) }
 
 func run(ctx context.Context, env program.Env) int {
-	return oneportal.Run(ctx, "doctor", env, func(ctx context.Context) error {
-		cfg, err := configure(env)
-		if err != nil {
+	return program.Run(ctx, "doctor", env, func(working, draining context.Context) error {
+		ended := make(chan error, 1)
+		go func() { ended <- diagnose(working, env) }()
+		select {
+		case err := <-ended:
 			return err
-		}
-		report, err := examine(ctx, cfg)
-		if err != nil && len(report.Checks) == 0 {
-			return err
-		}
-		if failure := write(env.Stdout, report, cfg.On("json")); failure != nil {
-			return failure
-		}
-		switch {
-		case err != nil:
-			return fmt.Errorf("stopped before the last check: %w", err)
-		case report.Failed():
-			return errors.New("events cannot arrive; see the checks that failed")
-		default:
-			return nil
+		case <-draining.Done():
+			return errors.New("stopped at once; ONAPPTEST may still be bound, which does no harm")
 		}
 	})
+}
+
+// diagnose examines the portal and prints the report.
+func diagnose(ctx context.Context, env program.Env) error {
+	cfg, err := configure(env)
+	if err != nil {
+		return err
+	}
+	report, err := examine(ctx, cfg)
+	if err != nil && len(report.Checks) == 0 {
+		return err
+	}
+	if failure := write(env.Stdout, report, cfg.On("json")); failure != nil {
+		return failure
+	}
+	switch {
+	case err != nil:
+		return fmt.Errorf("stopped before the last check: %w", err)
+	case report.Failed():
+		return errors.New("events cannot arrive; see the checks that failed")
+	default:
+		return nil
+	}
 }
 
 // errKeep keeps an installation that the portal no longer has: the program that handles its events
@@ -70,19 +89,18 @@ var errKeep = errors.New("doctor forgets no portal")
 
 // examine opens the installation and examines it.
 func examine(ctx context.Context, cfg config) (report doctor.Report, err error) {
-	silent := slog.New(slog.DiscardHandler) // the report has everything
-	portal, err := oneportal.Open(ctx, cfg.Values, silent, nil)
+	portal, err := open(ctx, cfg)
 	if err != nil {
 		return doctor.Report{}, err
 	}
 	defer func() {
-		if failure := portal.Close(ctx); failure != nil {
+		if failure := portal.close(ctx); failure != nil {
 			err = errors.Join(err, failure)
 		}
 	}()
 	portal.Tokens.Lifecycle(event.NewMux(), oauth.Hooks{Removed: func(context.Context, oauth.Installation) error { return errKeep }})
-	opts := []doctor.Option{doctor.WithPortals(portal.Tokens, portal.MemberID)}
-	if tokens := cfg.tokensOf(portal.MemberID); len(tokens) > 0 {
+	opts := []doctor.Option{doctor.WithPortals(portal.Tokens, portal.memberID)}
+	if tokens := cfg.tokensOf(portal.memberID); len(tokens) > 0 {
 		opts = append(opts, doctor.WithApplicationTokens(tokens...))
 	}
 	if cfg.On("probe") {
@@ -99,7 +117,7 @@ func examine(ctx context.Context, cfg config) (report doctor.Report, err error) 
 	case cfg.On("test"):
 		opts = append(opts, doctor.WithRoundTrip(nil, cfg.wait))
 	}
-	return doctor.Examine(ctx, portal.Client(), cfg.want, opts...)
+	return doctor.Examine(ctx, portal.API.Portal(portal.memberID), cfg.want, opts...)
 }
 
 // write prints the report as a table, or as lines of JSON.

@@ -9,12 +9,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/event/doctor"
 	"github.com/b24events/b24events/event/eventtest"
+	"github.com/b24events/b24events/examples/internal/oneportal"
 	"github.com/b24events/b24events/examples/internal/programtest"
 	"github.com/b24events/b24events/oauth"
 	"github.com/b24events/b24events/rest"
@@ -48,12 +50,29 @@ func bind(t *testing.T, portal *eventtest.Portal, app *eventtest.Application, bi
 	require.NoError(t, event.NewAPI(clients.Portal(g.MemberID)).Reconcile(t.Context(), bindings))
 }
 
+// stored returns the environment of an application that has stored its installation: the tokens are
+// in B24_DATA only.
+func stored(t *testing.T, env programtest.Env) programtest.Env {
+	t.Helper()
+	v, err := oneportal.Parse("application", "", nil, env.Program())
+	require.NoError(t, err)
+	p, err := oneportal.Open(t.Context(), v, programtest.Silent(), nil)
+	require.NoError(t, err)
+	require.NoError(t, p.Close(t.Context()))
+	env = env.With()
+	for _, name := range []string{"B24_ACCESS_TOKEN", "B24_REFRESH_TOKEN", "B24_CLIENT_ENDPOINT", "B24_SERVER_ENDPOINT", "B24_MEMBER_ID"} {
+		delete(env, name)
+	}
+	return env
+}
+
 // requireNoSecret checks that nothing secret was printed.
 func requireNoSecret(t *testing.T, env programtest.Env, app *eventtest.Application, texts ...string) {
 	t.Helper()
 	for _, text := range texts {
 		for _, secret := range []string{
 			env["B24_CLIENT_SECRET"], env["B24_ACCESS_TOKEN"], env["B24_REFRESH_TOKEN"], string(app.ApplicationToken()), env["B24_APPLICATION_TOKEN"],
+			env["B24_KEY"],
 		} {
 			if secret != "" {
 				require.NotContains(t, text, secret)
@@ -65,8 +84,8 @@ func requireNoSecret(t *testing.T, env programtest.Env, app *eventtest.Applicati
 func TestSound(t *testing.T) {
 	t.Parallel()
 	portal, app, env := programtest.Portal(t)
-	env = env.Seeded(t, app)
-	url := serve(t, http.StatusForbidden)
+	env = stored(t, env.Seeded(t, app))
+	url := serve(t, http.StatusBadRequest)
 	bind(t, portal, app, event.Binding{Event: "ONCRMDEALADD", Handler: url}, event.Binding{Event: "ONCRMDEALADD", Offline: true})
 
 	code, stdout, stderr := programtest.Run(t, run, env, "-events=onCrmDealAdd", "-handler="+url, "-offline", "-test")
@@ -77,11 +96,7 @@ func TestSound(t *testing.T) {
 	require.Regexp(t, `(?m)^test          -        \S`, stdout)
 	requireNoSecret(t, env, app, stdout)
 
-	// The second start has the stored tokens, and needs no others.
-	for _, name := range []string{"B24_ACCESS_TOKEN", "B24_REFRESH_TOKEN", "B24_CLIENT_ENDPOINT", "B24_SERVER_ENDPOINT", "B24_MEMBER_ID"} {
-		delete(env, name)
-	}
-	code, stdout, stderr = programtest.Run(t, run, env.With("EVENTS", "ONCRMDEALADD", "HANDLER", url, "JSON", "1", "PROBE", "0"))
+	code, stdout, stderr = programtest.Run(t, run, env.With("EVENTS", "ONCRMDEALADD", "PUBLIC_URL", url, "DOCTOR_JSON", "1", "DOCTOR_PROBE", "0"))
 	require.Zero(t, code, "%s%s", stdout, stderr)
 	lines := programtest.Lines(t, stdout)
 	require.GreaterOrEqual(t, len(lines), 16)
@@ -94,7 +109,7 @@ func TestSound(t *testing.T) {
 func TestListen(t *testing.T) {
 	t.Parallel()
 	portal, app, env := programtest.Portal(t)
-	env = env.Seeded(t, app)
+	env = stored(t, env.Seeded(t, app))
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	addr := l.Addr().String()
@@ -112,7 +127,7 @@ func TestListen(t *testing.T) {
 	requireNoSecret(t, env, app, stdout, stderr)
 
 	other := "a-token-of-another-portal@" + portal.MemberID()
-	code, stdout, stderr = programtest.Run(t, run, env.With("B24_APPLICATION_TOKEN", other, "JSON", "1"), args...)
+	code, stdout, stderr = programtest.Run(t, run, env.With("B24_APPLICATION_TOKEN", other, "DOCTOR_JSON", "1"), args...)
 	require.Equal(t, 1, code)
 	require.Equal(t, "doctor: events cannot arrive; see the checks that failed\n", stderr)
 	require.Contains(t, stdout, string(doctor.WrongAppToken))
@@ -166,7 +181,7 @@ func TestFindings(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			portal, app, env := programtest.Portal(t)
-			env = env.Seeded(t, app)
+			env = stored(t, env.Seeded(t, app))
 			url := serve(t, max(tc.status, 200))
 			if tc.bound {
 				bind(t, portal, app, event.Binding{Event: tc.events, Handler: url})
@@ -174,7 +189,7 @@ func TestFindings(t *testing.T) {
 			if tc.change != nil {
 				tc.change(t, portal, app, env)
 			}
-			code, stdout, stderr := programtest.Run(t, run, env.With("EVENTS", tc.events, "HANDLER", url, "JSON", "1"))
+			code, stdout, stderr := programtest.Run(t, run, env.With("EVENTS", tc.events, "PUBLIC_URL", url, "DOCTOR_JSON", "1"))
 			require.Equal(t, tc.exit, code, "%s%s", stdout, stderr)
 			lines := programtest.Lines(t, stdout)
 			i := slices.IndexFunc(lines, func(l map[string]any) bool { return l["status"] == "failed" })
@@ -185,7 +200,7 @@ func TestFindings(t *testing.T) {
 			requireNoSecret(t, env, app, stdout, stderr)
 
 			// The installation is still there, whatever was found.
-			code, table, _ := programtest.Run(t, run, env.With("EVENTS", tc.events, "HANDLER", url))
+			code, table, _ := programtest.Run(t, run, env.With("EVENTS", tc.events, "PUBLIC_URL", url))
 			require.Equal(t, tc.exit, code, table)
 			require.Contains(t, table, " FAILED ")
 			require.Contains(t, table, "; begin with: ")
@@ -196,22 +211,25 @@ func TestFindings(t *testing.T) {
 func TestUsage(t *testing.T) {
 	t.Parallel()
 	_, app, env := programtest.Portal(t)
-	env = env.Seeded(t, app).With("EVENTS", "ONCRMDEALADD", "HANDLER", "https://example.com/")
+	env = env.Seeded(t, app).With("EVENTS", "ONCRMDEALADD", "PUBLIC_URL", "https://example.com/")
 	for name, tc := range map[string]struct {
 		env  programtest.Env
 		args []string
 		says string
 	}{
 		"no events":            {env.With("EVENTS", ""), nil, "EVENTS"},
-		"no handler":           {env.With("HANDLER", ""), nil, "-handler"},
+		"no handler":           {env.With("PUBLIC_URL", ""), nil, "-handler"},
 		"connector and online": {env, []string{"-connector=x"}, "CONNECTOR"},
-		"test and offline":     {env.With("HANDLER", ""), []string{"-offline", "-test"}, "-handler"},
+		"test and offline":     {env.With("PUBLIC_URL", ""), []string{"-offline", "-test"}, "-handler"},
 		"wait":                 {env, []string{"-wait=1ms"}, "-wait"},
 		"token":                {env.With("B24_APPLICATION_TOKEN", "short"), nil, "B24_APPLICATION_TOKEN"},
 		"no application":       {env.With("B24_CLIENT_ID", ""), nil, "B24_CLIENT_ID"},
 		"no portal":            {env.With("B24_MEMBER_ID", "", "B24_ACCESS_TOKEN", "", "B24_REFRESH_TOKEN", ""), nil, "B24_MEMBER_ID"},
+		"no endpoint":          {env.With("B24_CLIENT_ENDPOINT", ""), nil, "B24_CLIENT_ENDPOINT"},
+		"key":                  {env.With("B24_KEY", "secret"), nil, "B24_KEY"},
+		"refresh token":        {env, []string{"-refresh-token=secret"}, "-refresh-token"},
 		"log format":           {env, []string{"-log-format=xml"}, "log format"},
-		"switch":               {env.With("JSON", "maybe"), nil, "JSON"},
+		"switch":               {env.With("DOCTOR_JSON", "maybe"), nil, "DOCTOR_JSON"},
 		"not a flag":           {env, []string{"ONCRMDEALADD"}, "flags"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -227,6 +245,45 @@ func TestUsage(t *testing.T) {
 	require.Zero(t, code)
 	require.Empty(t, stdout)
 	require.Contains(t, stderr, "usage: doctor")
+}
+
+// TestSettings: each setting has a flag and a variable, and the flag wins.
+func TestSettings(t *testing.T) {
+	t.Parallel()
+	base := programtest.Env{"EVENTS": "ONCRMDEALADD", "PUBLIC_URL": "https://example.com/"}
+	for name, tc := range map[string]struct {
+		variable, value, flag string
+		want                  func(config) any
+		byDefault             any
+		byVariable            any
+		byFlag                any
+	}{
+		"events":     {"EVENTS", "ONTASKADD", "-events=onTaskUpdate", func(c config) any { return c.want[0].Event }, "ONCRMDEALADD", "ONTASKADD", "ONTASKUPDATE"},
+		"handler":    {"PUBLIC_URL", "https://a/", "-handler=https://b/", func(c config) any { return c.want[0].Handler }, "https://example.com/", "https://a/", "https://b/"},
+		"offline":    {"DOCTOR_OFFLINE", "1", "-offline=0", func(c config) any { return len(c.want) }, 1, 2, 1},
+		"probe":      {"DOCTOR_PROBE", "0", "-probe", func(c config) any { return c.On("probe") }, true, false, true},
+		"test":       {"DOCTOR_TEST", "1", "-test=false", func(c config) any { return c.On("test") }, false, true, false},
+		"json":       {"DOCTOR_JSON", "true", "-json=0", func(c config) any { return c.On("json") }, false, true, false},
+		"listen":     {"DOCTOR_LISTEN", ":1", "-listen=:2", func(c config) any { return c.listen }, "", ":1", ":2"},
+		"listen off": {"DOCTOR_LISTEN", ":1", "-listen=", func(c config) any { return c.listen }, "", ":1", ""},
+		"wait":       {"DOCTOR_WAIT", "3s", "-wait=5s", func(c config) any { return c.wait }, 20 * time.Second, 3 * time.Second, 5 * time.Second},
+		// The receiver's own address is not that of doctor.
+		"address of the application": {"LISTEN", ":8080", "-listen=", func(c config) any { return c.listen }, "", "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			with := base.With(tc.variable, tc.value)
+			for _, step := range []struct {
+				env  programtest.Env
+				args []string
+				want any
+			}{{base, nil, tc.byDefault}, {with, nil, tc.byVariable}, {with, []string{tc.flag}, tc.byFlag}} {
+				cfg, err := configure(step.env.Program(step.args...))
+				require.NoError(t, err)
+				require.Equal(t, step.want, tc.want(cfg))
+			}
+		})
+	}
 }
 
 // TestTable: what a portal writes is only shown.
@@ -250,10 +307,10 @@ func TestTable(t *testing.T) {
 func TestProcess(t *testing.T) {
 	t.Parallel()
 	portal, app, env := programtest.Portal(t)
-	env = env.Seeded(t, app)
-	url := serve(t, http.StatusForbidden)
+	env = stored(t, env.Seeded(t, app))
+	url := serve(t, http.StatusBadRequest)
 	bind(t, portal, app, event.Binding{Event: "ONCRMDEALADD", Handler: url})
-	c := programtest.Env{"PATH": os.Getenv("PATH"), "HOME": t.TempDir(), "EVENTS": "ONCRMDEALADD", "HANDLER": url}
+	c := programtest.Env{"PATH": os.Getenv("PATH"), "HOME": t.TempDir(), "EVENTS": "ONCRMDEALADD", "PUBLIC_URL": url}
 	maps.Copy(c, env)
 	e := programtest.StartExec(t, programtest.ExecConfig{Env: c})
 	require.Zero(t, e.Wait(t), "%s%s", e.Stdout, e.Stderr)

@@ -22,8 +22,8 @@ func TestEndsOnSignals(t *testing.T) {
 		portal, app, env := programtest.Portal(t)
 		tested := make(chan struct{})
 		portal.Once("event.test", eventtest.Before(func(*http.Request) { close(tested) }))
-		maps.Copy(c.Env, env.Seeded(t, app).With("EVENTS", "ONCRMDEALADD", "HANDLER", serve(t, http.StatusOK), "LISTEN", "127.0.0.1:0",
-			"WAIT", "10m"))
+		maps.Copy(c.Env, stored(t, env.Seeded(t, app)).With("EVENTS", "ONCRMDEALADD", "PUBLIC_URL", serve(t, http.StatusOK), "DOCTOR_LISTEN", "127.0.0.1:0",
+			"DOCTOR_WAIT", "10m"))
 		e := programtest.StartExec(t, c)
 		t.Cleanup(func() {
 			for _, b := range portal.Bindings() {
@@ -49,7 +49,7 @@ func TestOutputIsBroken(t *testing.T) {
 	}
 	for says, stdout := range programtest.BrokenOutputs(t) {
 		_, app, env := programtest.Portal(t)
-		env = env.Seeded(t, app).With("EVENTS", "ONCRMDEALADD", "HANDLER", serve(t, http.StatusOK), "LOG_FORMAT", "json")
+		env = stored(t, env.Seeded(t, app)).With("EVENTS", "ONCRMDEALADD", "PUBLIC_URL", serve(t, http.StatusOK), "LOG_FORMAT", "json")
 		e := programtest.StartExec(t, programtest.ExecConfig{Env: env, Stdout: stdout})
 		e.EndsWithoutOutput(t, "doctor", says)
 	}

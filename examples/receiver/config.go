@@ -68,7 +68,7 @@ func configure(env program.Env) (config, error) {
 	if cfg.queue, err = queueOf(v); err != nil {
 		return config{}, err
 	}
-	if cfg.key, err = keyOf(v); err != nil {
+	if cfg.key, err = v.Key(); err != nil {
 		return config{}, err
 	}
 	if cfg.logger, err = v.Logger(env.Stderr, slog.LevelInfo); err != nil {

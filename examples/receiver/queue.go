@@ -68,19 +68,6 @@ func schemeOf(address string) string {
 	return u.Scheme
 }
 
-// keyOf reads B24_KEY.
-func keyOf(v program.Values) ([]byte, error) {
-	if v["key"] == "" {
-		return nil, nil
-	}
-	key, err := hex.DecodeString(v["key"])
-	if err != nil || len(key) != oauth.EncryptionKeySize {
-		return nil, program.Usage("B24_KEY must be %d hexadecimal digits, such as those that openssl rand -hex %d prints",
-			2*oauth.EncryptionKeySize, oauth.EncryptionKeySize)
-	}
-	return key, nil
-}
-
 // storage holds the connections to what the receiver stores.
 type storage struct {
 	cfg     config

@@ -56,8 +56,8 @@ func Open(ctx context.Context, v program.Values, log *slog.Logger, client *http.
 	case err == nil && p.seeded() && p.sameTokens(in) && !sameEndpoint(in.ClientEndpoint, p.seed.ClientEndpoint): // corrected since then
 		return p, p.replace(ctx, in)
 	case errors.Is(err, oauth.ErrNotFound) && !p.seeded():
-		return nil, program.Usage("B24_DATA does not know the portal: set B24_MEMBER_ID, B24_CLIENT_ENDPOINT, B24_ACCESS_TOKEN and " +
-			"B24_REFRESH_TOKEN for the first start")
+		return nil, program.Usage("%s (B24_DATA) does not know the portal: set B24_MEMBER_ID, B24_CLIENT_ENDPOINT, B24_ACCESS_TOKEN and "+
+			"B24_REFRESH_TOKEN for the first start", p.Data)
 	case errors.Is(err, oauth.ErrNotFound):
 		if _, err := p.Tokens.Seed(ctx, p.seed); err != nil {
 			return nil, &program.UsageError{Err: err}

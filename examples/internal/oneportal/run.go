@@ -35,6 +35,8 @@ func advice(err error) string {
 		return "let the process open more files (ulimit -n)"
 	case void(err):
 		return "put a new pair of tokens into B24_ACCESS_TOKEN and B24_REFRESH_TOKEN and start again: they replace the void ones"
+	case errors.Is(err, oauth.ErrEncryptionKey):
+		return "set B24_KEY to the key that the installations in B24_DATA are encrypted with"
 	case errors.Is(err, oauth.ErrHostNotAllowed):
 		return "add the host to B24_OAUTH_HOSTS if it is yours"
 	case errors.Is(err, oauth.ErrEndpoint):

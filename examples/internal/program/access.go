@@ -47,9 +47,17 @@ func Files(opts ...oauth.FileOption) OpenStore {
 	}
 }
 
-// Open is [OpenOn] with installations in B24_DATA.
+// Open is [OpenOn] with installations in B24_DATA, encrypted with [Values.Key] if there is one.
 func Open(v Values, log *slog.Logger, client *http.Client) (*Access, error) {
-	return OpenOn(v, log, client, Files())
+	key, err := v.Key()
+	if err != nil {
+		return nil, err
+	}
+	var opts []oauth.FileOption
+	if key != nil {
+		opts = append(opts, oauth.WithEncryptionKey(key))
+	}
+	return OpenOn(v, log, client, Files(opts...))
 }
 
 // StateFolder returns the folder in B24_DATA of the application that the settings name. If they
@@ -77,6 +85,17 @@ func OpenOn(v Values, log *slog.Logger, client *http.Client, open OpenStore) (_ 
 	if err != nil {
 		return nil, err
 	}
+	a, err := NewAccess(v, log, client, store)
+	if err != nil {
+		return nil, err
+	}
+	a.Data = data
+	return a, nil
+}
+
+// NewAccess returns the access that the settings describe, with installations in a store. It makes
+// no requests. If it fails, it closes the store. A nil client means the default one.
+func NewAccess(v Values, log *slog.Logger, client *http.Client, store oauth.Store) (_ *Access, err error) {
 	access := []oauth.Option{oauth.WithHosts(v.List("oauth-hosts")...), oauth.WithLogger(log)}
 	calls := []rest.Option{rest.WithLogger(log)}
 	if v.On("insecure-http") {
@@ -87,7 +106,7 @@ func OpenOn(v Values, log *slog.Logger, client *http.Client, open OpenStore) (_ 
 		access = append(access, oauth.WithHTTPClient(client))
 		calls = append(calls, rest.WithHTTPClient(client))
 	}
-	a := &Access{Data: data, Store: store}
+	a := &Access{Store: store}
 	defer func() {
 		if err != nil {
 			a.Close()

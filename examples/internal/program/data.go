@@ -40,6 +40,27 @@ const (
 // oldNames are names that the first version used in B24_DATA itself, for any application.
 var oldNames = []string{"installations", "queues", "spool", "listen-application-token"}
 
+// AppFolder returns the path of the folder in B24_DATA of the application that the settings name.
+// Unlike [StateFolder], it neither makes nor checks the folder.
+func AppFolder(v Values) (string, error) {
+	data, err := v.Data()
+	if err != nil {
+		return "", err
+	}
+	if data, err = filepath.Abs(data); err != nil {
+		return "", err
+	}
+	return filepath.Join(data, appName(v["client-id"])), nil
+}
+
+// appName returns the name of an application's folder, or of the folder for outgoing webhooks.
+func appName(clientID string) string {
+	if clientID == "" {
+		return "webhooks"
+	}
+	return "app-" + url.QueryEscape(clientID)
+}
+
 // appFolder returns the application's folder in data, and makes it if it is missing. Each
 // application has its own folder, so that several can share data.
 func appFolder(data, clientID string) (string, error) {
@@ -59,11 +80,7 @@ func appFolder(data, clientID string) (string, error) {
 	if err := private(data); err != nil {
 		return "", err
 	}
-	name := "webhooks"
-	if clientID != "" {
-		name = "app-" + url.QueryEscape(clientID)
-	}
-	return Claim(filepath.Join(data, name), Owner{ClientID: clientID})
+	return Claim(filepath.Join(data, appName(clientID)), Owner{ClientID: clientID})
 }
 
 // Folder makes a folder in a parent that [Claim] returned, unless it exists, and checks that other

@@ -16,7 +16,7 @@ const othersWrite = 0o022
 func guarded(path string, info fs.FileInfo) error {
 	if stat, ok := info.Sys().(*syscall.Stat_t); ok && stat.Uid != 0 && int(stat.Uid) != os.Geteuid() {
 		return Usage("B24_DATA: %s belongs to another user (uid %d), who could change what is kept there; "+
-			"name a folder of your own, or change its owner", path, stat.Uid)
+			"run this as that user, name a folder of your own, or change its owner", path, stat.Uid)
 	}
 	mode := info.Mode()
 	if mode&fs.ModeSymlink == 0 && mode&fs.ModeSticky == 0 && mode.Perm()&othersWrite != 0 {

@@ -56,8 +56,8 @@ func Parse(program, about string, settings []Setting, env Env) (Values, error) {
 	switch err := flags.Parse(env.Args); {
 	case errors.Is(err, flag.ErrHelp):
 		flags.SetOutput(env.Stderr)
-		_, _ = fmt.Fprintf(env.Stderr, "%s\n\nusage: %s [flags]; each flag has a variable, named in brackets; a flag wins\n", about,
-			program)
+		_, _ = fmt.Fprintf(env.Stderr, "%s\n\nusage: %s [flags]\nThe variable in brackets sets a flag, too. If both are given, the flag wins.\n",
+			about, program)
 		flags.PrintDefaults()
 		return nil, err
 	case err != nil:

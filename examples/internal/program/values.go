@@ -1,6 +1,7 @@
 package program
 
 import (
+	"encoding/hex"
 	"io"
 	"log/slog"
 	"os"
@@ -10,6 +11,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/b24events/b24events/oauth"
 )
 
 // Values holds the settings by the names of their flags.
@@ -45,6 +48,20 @@ func (v Values) Duration(name string, least time.Duration) (time.Duration, error
 		return 0, Usage("-%s must be a duration such as 90s or 10m, %v or more", name, least)
 	}
 	return d, nil
+}
+
+// Key returns the setting key, which encrypts what is stored, or nil if it is empty. Errors show no
+// part of it.
+func (v Values) Key() ([]byte, error) {
+	if v["key"] == "" {
+		return nil, nil
+	}
+	key, err := hex.DecodeString(v["key"])
+	if err != nil || len(key) != oauth.EncryptionKeySize {
+		return nil, Usage("B24_KEY must be %d hexadecimal digits, such as those that openssl rand -hex %d prints",
+			2*oauth.EncryptionKeySize, oauth.EncryptionKeySize)
+	}
+	return key, nil
 }
 
 // Logger returns the logger that log-format selects. It logs from the level least on.
