@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io/fs"
 	"strings"
 	"time"
 
@@ -238,8 +239,8 @@ func (e *exam) diagnosis(err error) Check {
 		return failed(checkToken, StoreEncrypted, "The stored installation is encrypted with a key that was not given.",
 			"Open the store with the key of the application (WithEncryptionKey).")
 	case errors.Is(err, oauth.ErrStore):
-		return failed(checkToken, StoreFailed, "The store of installations does not work: "+errorText(err),
-			"Repair it. Run this program as the user of the application, who can read and write the store.")
+		return failed(checkToken, StoreFailed, "The store of installations does not work: "+storeText(err),
+			"Repair it. A store of files needs free space, and this program must run as the user of the application.")
 	case errors.Is(err, oauth.ErrHostNotAllowed), errors.Is(err, oauth.ErrEndpoint):
 		return failed(checkPortal, AddressRefused, "A stored address is not allowed: "+errorText(err),
 			"Correct the address. A server of your own needs WithHosts, and http needs WithInsecureHTTP.")
@@ -254,6 +255,16 @@ func (e *exam) diagnosis(err error) Check {
 		return failed(checkPortal, PortalFailed, e.portalName()+" "+e.noResponse(err), "Check its address, and the network, the DNS, the "+
 			"proxy and the clock of this machine. If it is in maintenance or gets too many requests (status 429 or 5xx), wait.")
 	}
+}
+
+// storeText returns the text of an error of a store. For a file it leaves out the path, whose length
+// could hide the rest.
+func storeText(err error) string {
+	var file *fs.PathError
+	if errors.As(err, &file) {
+		return file.Op + ": " + errorText(file.Err)
+	}
+	return errorText(err)
 }
 
 // failedRenewal reports whether the OAuth server did not respond when a token was to be renewed. A

@@ -723,7 +723,7 @@ func openFiles(t *testing.T, dir string, opts ...oauth.FileOption) *oauth.FileSt
 type brokenStore struct{ oauth.Store }
 
 func (brokenStore) Load(context.Context, oauth.Key) (oauth.Installation, oauth.Version, error) {
-	return oauth.Installation{}, "", &fs.PathError{Op: "open", Path: "installations", Err: fs.ErrPermission}
+	return oauth.Installation{}, "", &fs.PathError{Op: "open", Path: "/" + strings.Repeat("folder/", 60), Err: fs.ErrPermission}
 }
 
 // A handler that refuses strangers accepts the portal's deliveries: the test event proves it.

@@ -70,12 +70,15 @@ func diagnose(ctx context.Context, env program.Env) error {
 	if err != nil && len(report.Checks) == 0 {
 		return err
 	}
-	if failure := write(env.Stdout, report, cfg.On("json")); failure != nil {
+	stopped := ctx.Err() != nil && errors.Is(err, context.Cause(ctx))
+	if failure := write(env.Stdout, report, cfg.On("json"), stopped); failure != nil {
 		return failure
 	}
 	switch {
+	case stopped:
+		return errors.New("stopped before the last check")
 	case err != nil:
-		return fmt.Errorf("stopped before the last check: %w", err)
+		return err
 	case report.Failed():
 		return errors.New("events cannot arrive; see the checks that failed")
 	default:
@@ -120,8 +123,8 @@ func examine(ctx context.Context, cfg config) (report doctor.Report, err error) 
 	return doctor.Examine(ctx, portal.API.Portal(portal.memberID), cfg.want, opts...)
 }
 
-// write prints the report as a table, or as lines of JSON.
-func write(w io.Writer, r doctor.Report, asJSON bool) error {
+// write prints the report as a table, or as lines of JSON. stopped means that checks are missing.
+func write(w io.Writer, r doctor.Report, asJSON, stopped bool) error {
 	var b strings.Builder
 	for _, c := range r.Checks {
 		if asJSON {
@@ -138,7 +141,7 @@ func write(w io.Writer, r doctor.Report, asJSON bool) error {
 		}
 	}
 	if !asJSON {
-		b.WriteString("\n" + summary(r) + "\n")
+		b.WriteString("\n" + summary(r, stopped) + "\n")
 	}
 	_, err := program.NewLineWriter(w).Write([]byte(b.String()))
 	return err
@@ -147,9 +150,12 @@ func write(w io.Writer, r doctor.Report, asJSON bool) error {
 var shownStatus = map[doctor.Status]string{doctor.OK: "ok", doctor.Warning: "WARNING", doctor.Failed: "FAILED", doctor.Skipped: "-"}
 
 // summary returns the last line of the table.
-func summary(r doctor.Report) string {
+func summary(r doctor.Report, stopped bool) string {
 	found := r.Findings()
-	if len(found) == 0 {
+	switch {
+	case len(found) == 0 && stopped:
+		return "stopped before the last check; nothing found so far"
+	case len(found) == 0:
 		return "nothing found"
 	}
 	failed := 0

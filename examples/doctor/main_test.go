@@ -294,13 +294,44 @@ func TestTable(t *testing.T) {
 		{Name: "token", Status: doctor.Failed, Code: doctor.TokenRefused, Cause: "bad\x1b[31m\u202e", Cure: "two\nlines"},
 		{Name: "plan", Status: doctor.Warning, Code: doctor.NoReservations, Cause: "small", Cure: "grow"},
 	}}
-	require.NoError(t, write(&b, r, false))
+	require.NoError(t, write(&b, r, false, false))
 	require.Equal(t, "token         FAILED   bad [31m \n                       → two; lines\nplan          WARNING  small\n"+
 		"                       → grow\n\n1 failed, 1 warning; begin with: bad [31m \n", b.String())
 	b.Reset()
-	require.NoError(t, write(&b, r, true))
+	require.NoError(t, write(&b, r, true, false))
 	require.NotContains(t, b.String(), "\u202e")
 	require.Len(t, programtest.Lines(t, b.String()), 2)
+}
+
+// TestStopped: a report that was cut short does not say that nothing was found.
+func TestStopped(t *testing.T) {
+	t.Parallel()
+	portal, app, env := programtest.Portal(t)
+	env = stored(t, env.Seeded(t, app))
+	asked := make(chan struct{})
+	portal.Once("event.get", eventtest.Before(func(r *http.Request) {
+		close(asked)
+		<-r.Context().Done()
+	}))
+	p := programtest.Start(t, run, env.With("EVENTS", "ONCRMDEALADD", "PUBLIC_URL", serve(t, 400)))
+	<-asked
+	p.Signals <- os.Interrupt
+	require.Equal(t, 1, p.Wait(t))
+	require.Equal(t, "doctor: stopped before the last check\n", p.Stderr.String())
+	require.True(t, strings.HasSuffix(p.Stdout.String(), "\nstopped before the last check; nothing found so far\n"), p.Stdout)
+}
+
+// TestListenInUse: the handler still has the address.
+func TestListenInUse(t *testing.T) {
+	t.Parallel()
+	_, app, env := programtest.Portal(t)
+	env = stored(t, env.Seeded(t, app))
+	url := serve(t, 400)
+	at := strings.TrimSuffix(strings.TrimPrefix(url, "http://"), "/bitrix24/events")
+	code, stdout, stderr := programtest.Run(t, run, env, "-events=ONCRMDEALADD", "-handler="+url, "-listen="+at)
+	require.Equal(t, 1, code)
+	require.Empty(t, stdout)
+	require.Contains(t, stderr, "stop the handler first")
 }
 
 // TestProcess: the program in a process of its own.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -21,7 +22,7 @@ const (
 func receive(ctx context.Context, addr string, log *slog.Logger) (arrivals <-chan *event.Delivery, stop func(), err error) {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("-listen receives the test event in place of the handler, so stop the handler first: %w", err)
 	}
 	received := make(chan *event.Delivery, maxArrivals)
 	server := program.Server(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
