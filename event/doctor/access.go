@@ -43,13 +43,17 @@ func (e *exam) checkAccess(ctx context.Context) {
 			e.ok(checkToken, "the portal accepts it")
 		}
 	}
-	if !e.found(checkPortal) && err == nil {
-		e.ok(checkPortal, "it responds")
-	}
 	for _, check := range []string{checkInstallation, checkToken, checkPortal, checkSubscription} {
-		if !e.found(check) {
+		if !e.found(check) && (check != checkPortal || err != nil) {
 			e.skip(check, "the portal was not asked, or did not say")
 		}
+	}
+}
+
+// checkResponses is the last check of the portal itself: until then it may stop responding.
+func (e *exam) checkResponses(context.Context) {
+	if !e.found(checkPortal) {
+		e.ok(checkPortal, "it responds")
 	}
 }
 
@@ -62,10 +66,15 @@ func (e *exam) checkStored(ctx context.Context) {
 		e.skip(checkCredentials, "the OAuth server is not asked")
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, e.timeout)
-	defer cancel()
-	var err error
-	if e.stored, err = e.portals.Installation(ctx, e.memberID); err != nil {
+	err := e.timed(ctx, func(ctx context.Context) (err error) {
+		e.stored, err = e.portals.Installation(ctx, e.memberID)
+		return err
+	})
+	if errors.Is(err, errStopped) {
+		e.skip(checkCredentials, "stopped")
+		return
+	}
+	if err != nil {
 		e.explain(err)
 		if !errors.Is(err, oauth.ErrNotFound) {
 			e.skip(checkCredentials, "the stored installation is not known")
@@ -74,6 +83,8 @@ func (e *exam) checkStored(ctx context.Context) {
 	}
 	e.known = err == nil
 	if e.known {
+		ctx, cancel := context.WithTimeout(ctx, e.timeout)
+		defer cancel()
 		tokens, err := e.portals.ApplicationTokens(ctx, e.memberID)
 		e.appTokens = append(e.appTokens, tokens...)
 		if err == nil && len(e.appTokens) == 0 && len(e.handlers) > 0 && !e.stored.InstalledAt.IsZero() {
@@ -81,10 +92,10 @@ func (e *exam) checkStored(ctx context.Context) {
 				"every delivery.", "Install the application again, so that ONAPPINSTALL brings the token, or add it with AddApplicationToken.")
 		}
 	}
-	switch err := e.portals.CheckCredentials(ctx, e.memberID); {
+	switch err := e.timed(ctx, func(ctx context.Context) error { return e.portals.CheckCredentials(ctx, e.memberID) }); {
 	case err == nil:
 		e.ok(checkCredentials, "the OAuth server does not refuse the client ID and secret")
-	case errors.Is(ctx.Err(), context.Canceled):
+	case errors.Is(err, errStopped):
 		e.skip(checkCredentials, "stopped")
 	case errors.Is(err, oauth.ErrTemporary):
 		e.warn(checkCredentials, OAuthFailed, "The OAuth server "+e.noResponse(err), oauthCure)

@@ -93,9 +93,11 @@ func (e *exam) checkBindings(ctx context.Context) {
 		e.unknown(checkBindings, "event.get", e.dead)
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, e.timeout)
-	defer cancel()
-	have, err := e.api.Bindings(ctx)
+	var have []event.Binding
+	err := e.timed(ctx, func(ctx context.Context) (err error) {
+		have, err = e.api.Bindings(ctx)
+		return err
+	})
 	if err != nil {
 		e.unknown(checkBindings, "event.get", err)
 		return

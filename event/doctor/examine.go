@@ -30,6 +30,7 @@ type exam struct {
 
 	stored    oauth.Installation
 	known     bool  // stored is the installation
+	timeouts  int   // of calls
 	dead      error // why the portal refuses every call; nil if it does not
 	info      appInfo
 	skew      time.Duration // of the portal's clock, as far as it is certain
@@ -82,7 +83,7 @@ func Examine(ctx context.Context, caller event.Caller, want []event.Binding, opt
 	}
 	for _, check := range []func(context.Context){
 		e.checkAccess, e.checkClock, e.checkPlan, e.checkScopesAndEvents, e.checkRights, e.checkHandlers, e.checkProbe, e.checkBindings,
-		e.checkTest, e.checkForbidden, e.checkDeliveries, e.checkQueues,
+		e.checkTest, e.checkForbidden, e.checkDeliveries, e.checkQueues, e.checkResponses,
 	} {
 		if ctx.Err() != nil {
 			return e.report(), context.Cause(ctx)
@@ -125,24 +126,47 @@ func (e *exam) call(ctx context.Context, method string, params, result any) erro
 	if e.dead != nil {
 		return e.dead
 	}
-	ctx, cancel := context.WithTimeout(ctx, e.timeout)
+	return e.timed(ctx, func(ctx context.Context) error { return e.caller.Call(ctx, method, params, result) })
+}
+
+// errStopped is what a call returns when the context of the examination ends. Nobody is to blame.
+var errStopped = errors.New("the examination was stopped")
+
+// timed makes a call that ends after the timeout.
+func (e *exam) timed(ctx context.Context, call func(context.Context) error) error {
+	limited, cancel := context.WithTimeout(ctx, e.timeout)
 	defer cancel()
-	return e.caller.Call(ctx, method, params, result)
+	err := call(limited)
+	if err != nil && ctx.Err() != nil {
+		return errStopped
+	}
+	return err
 }
 
 // unknown adds the line of a check whose method failed. The error of a portal that refuses every
 // call has a line already.
 func (e *exam) unknown(name, method string, err error) {
 	switch {
-	case errors.Is(err, context.Canceled):
+	case errors.Is(err, errStopped):
 		e.skip(name, "stopped")
 		return
 	case e.dead != nil:
 		e.skip(name, "the application cannot call the portal; see above")
 		return
 	}
-	e.warn(name, CheckFailed, method+" failed: "+errorText(err), "Try again later. If it stays so, look at the portal's log of REST calls.")
+	if errors.Is(err, context.DeadlineExceeded) {
+		if e.timeouts++; e.timeouts == maxTimeouts {
+			e.explain(err)
+			e.dead = err
+			e.skip(name, "the portal does not respond; see above")
+			return
+		}
+	}
+	e.warn(name, CheckFailed, method+" "+e.noResponse(err), "Try again later. If it stays so, look at the portal's log of REST calls.")
 }
+
+// maxTimeouts is after how many calls without a response no more are made.
+const maxTimeouts = 2
 
 const (
 	maxErrorText = 300

@@ -258,7 +258,9 @@ func TestBroken(t *testing.T) {
 	fault := func(method string, f eventtest.Fault) func(t *testing.T, w *world) {
 		return func(t *testing.T, w *world) {
 			t.Helper()
-			w.bind(t, w.want...)
+			if !w.unbound {
+				w.bind(t, w.want...)
+			}
 			w.unbound = true
 			w.Always(method, f)
 		}
@@ -389,6 +391,17 @@ func TestBroken(t *testing.T) {
 			prepare: fault(eventtest.AnyMethod, eventtest.Delay(time.Hour)), want: []doctor.Code{doctor.PortalFailed},
 			says: "The portal acme.bitrix24.com did not respond within 15s.",
 		},
+		// The examination gives up before every method has timed out.
+		"portal responds to some calls": {
+			prepare: func(t *testing.T, w *world) {
+				t.Helper()
+				for _, method := range []string{"server.time", "feature.get", "scope", "events", "user.admin", "event.get"} {
+					fault(method, eventtest.Delay(time.Hour))(t, w)
+					w.unbound = true
+				}
+			},
+			want: []doctor.Code{doctor.PortalFailed, doctor.CheckFailed}, says: "The portal acme.bitrix24.com did not respond within 15s.",
+		},
 		"OAuth server in maintenance": {prepare: fault("oauth/token", eventtest.HTML(502)), want: []doctor.Code{doctor.OAuthFailed}},
 		// The portal works, and must not be blamed.
 		"OAuth server in maintenance and expired token": {
@@ -446,7 +459,7 @@ func TestBroken(t *testing.T) {
 		},
 		"one method fails": {
 			prepare: fault("user.admin", eventtest.Fail(500, "ERROR_CORE", "Internal error")), want: []doctor.Code{doctor.CheckFailed},
-			says: "user.admin failed",
+			says: "user.admin gave no usable response",
 		},
 		"test event refused": {
 			prepare: fault("event.test", eventtest.Fail(400, "ERROR_CORE", "no test today")), want: []doctor.Code{doctor.TestFailed},
@@ -848,6 +861,51 @@ func TestStopped(t *testing.T) {
 		require.ErrorIs(t, err, context.Canceled)
 		requireOrdered(t, r)
 	})
+}
+
+// Whatever an examination waits for when its context ends, by a deadline or a signal, is not blamed.
+func TestStoppedInTheMiddle(t *testing.T) {
+	t.Parallel()
+	for _, method := range []string{
+		"oauth/token", "app.info", "oauth/app.info", "server.time", "feature.get", "scope", "events", "user.admin", "handler", "event.get",
+		"event.bind", "event.test", "event.offline.list",
+	} {
+		t.Run(method, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, eventtest.App{})
+				w.want = append(w.want, event.Binding{Event: "ONCRMDEALADD", Offline: true})
+				w.bind(t, w.want...)
+				portals, api := w.clients(t, w.store, w.clientID, w.secret)
+				_, err := portals.Seed(t.Context(), w.seed)
+				require.NoError(t, err)
+				if method == "handler" {
+					w.answer = func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+				} else {
+					w.Always(method, eventtest.Delay(time.Hour))
+				}
+				for kind, limit := range map[string]func() (context.Context, context.CancelFunc){
+					"deadline": func() (context.Context, context.CancelFunc) { return context.WithTimeout(t.Context(), 5*time.Second) },
+					"signal": func() (context.Context, context.CancelFunc) {
+						ctx, cancel := context.WithCancel(t.Context())
+						time.AfterFunc(5*time.Second, cancel)
+						return ctx, cancel
+					},
+				} {
+					ctx, cancel := limit()
+					r, err := doctor.Examine(ctx, api.Portal(w.member), w.want, doctor.WithPortals(portals, w.member),
+						doctor.WithRoundTrip(w.arrivals, 0), doctor.WithProbe(w.net.Client()))
+					require.ErrorIs(t, err, context.Cause(ctx), kind)
+					cancel()
+					requireOrdered(t, r)
+					require.Empty(t, r.Findings(), "%s: %s", kind, r)
+				}
+				for _, b := range w.Bindings() {
+					require.NotEqual(t, "ONAPPTEST", b.Event)
+				}
+			})
+		})
+	}
 }
 
 // A test event that is bound already stays bound.

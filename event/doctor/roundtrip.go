@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"slices"
 	"time"
 
@@ -57,13 +58,13 @@ func (e *exam) testRoundTrip(ctx context.Context, b event.Binding) {
 				defer e.unbind(ctx, b) // the portal may have bound it although the call failed
 			}
 			if err := e.timed(ctx, func(ctx context.Context) error { return e.api.Bind(ctx, b) }); err != nil {
-				e.fail(checkTest, TestFailed, "The test event could not be bound: "+errorText(err),
-					"See the other checks. The portal refuses the URL, the token or the application.")
+				e.testFailed(err, "The test event could not be bound: ", "See the other checks. The portal refuses the URL, the token or the "+
+					"application.")
 				return
 			}
 		}
 		if err := e.timed(ctx, func(ctx context.Context) error { return e.api.Test(ctx, map[string]any{marker: mark}) }); err != nil {
-			e.fail(checkTest, TestFailed, "The test event could not be requested: "+errorText(err), "Try again later.")
+			e.testFailed(err, "The test event could not be requested: ", "Try again later.")
 			return
 		}
 		// Another examination of the handler may have unbound the event in its end.
@@ -82,16 +83,18 @@ func (e *exam) testRoundTrip(ctx context.Context, b event.Binding) {
 	e.await(ctx, b, mark)
 }
 
+// testFailed adds the line for a test event that was not sent.
+func (e *exam) testFailed(err error, cause, cure string) {
+	if errors.Is(err, errStopped) {
+		e.skip(checkTest, "stopped")
+		return
+	}
+	e.fail(checkTest, TestFailed, cause+errorText(err), cure)
+}
+
 // isBound reports whether an online event is bound to a handler, for any user.
 func isBound(have []event.Binding, b event.Binding) bool {
 	return slices.ContainsFunc(have, func(h event.Binding) bool { return !h.Offline && h.Event == b.Event && h.Handler == b.Handler })
-}
-
-// timed makes a call that ends after the timeout.
-func (e *exam) timed(ctx context.Context, call func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, e.timeout)
-	defer cancel()
-	return call(ctx)
 }
 
 // unbind removes the binding of the test event, also after ctx has ended.
