@@ -68,7 +68,7 @@ func TestPrograms(t *testing.T) {
 	variable := regexp.MustCompile(`\bEnv: "([A-Z0-9_]+)"`)
 	for folder, row := range map[string]string{
 		"receiver": "receiver", "listen": "listen", "offlinesync": "offlinesync", "devportal": "devportal", "doctor": "doctor", "botpoll": "botpoll",
-		"internal/program": "receiver`, `listen`, `offlinesync`, `doctor", "internal/oneportal": "listen`, `offlinesync`, `doctor",
+		"internal/program": "receiver`, `listen`, `offlinesync`, `doctor", "internal/oneportal": "listen`, `offlinesync",
 	} {
 		_, rest, found := strings.Cut(readme, "\n| `"+row+"` | ")
 		require.True(t, found, "a row of variables for %s", row)

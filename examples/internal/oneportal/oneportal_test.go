@@ -121,6 +121,23 @@ func TestSeeds(t *testing.T) {
 	require.ErrorContains(t, err, "several portals")
 }
 
+// Installations are encrypted with the key of the settings. Without it, the error says what to set.
+func TestEncrypts(t *testing.T) {
+	t.Parallel()
+	_, app, env := programtest.Portal(t)
+	seeded := env.Seeded(t, app).With("B24_KEY", strings.Repeat("0123456789abcdef", 4))
+	p, err := open(t, seeded)
+	require.NoError(t, err)
+	require.NoError(t, p.Connect(t.Context(), call(p)))
+	_, err = open(t, env)
+	require.ErrorIs(t, err, oauth.ErrEncryptionKey)
+	var stderr strings.Builder
+	require.Equal(t, 1, oneportal.Run(t.Context(), "p", program.Env{Stderr: &stderr}, func(context.Context) error { return err }))
+	require.Contains(t, stderr.String(), "set B24_KEY")
+	_, err = open(t, env.With("B24_KEY", "short"))
+	require.ErrorAs(t, err, new(*program.UsageError))
+}
+
 // Void tokens are replaced with those of the settings, if they differ.
 func TestSeedsAgain(t *testing.T) {
 	t.Parallel()

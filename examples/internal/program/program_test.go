@@ -229,3 +229,34 @@ func TestLinesAreOnlyShown(t *testing.T) {
 		require.NotContains(t, out.String(), "\u202e")
 	}
 }
+
+func TestKey(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		text string
+		size int
+		ok   bool
+	}{
+		"none":        {"", 0, true},
+		"right":       {strings.Repeat("0123456789abcdef", 4), oauth.EncryptionKeySize, true},
+		"upper case":  {strings.Repeat("0123456789ABCDEF", 4), oauth.EncryptionKeySize, true},
+		"too short":   {"0123456789abcdef", 0, false},
+		"too long":    {strings.Repeat("0123456789abcdef", 5), 0, false},
+		"not hex":     {strings.Repeat("top-secret-words", 4), 0, false},
+		"odd":         {"abc", 0, false},
+		"white space": {strings.Repeat("0123456789abcde ", 4), 0, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			key, err := program.Values{"key": tc.text}.Key()
+			require.Len(t, key, tc.size)
+			if tc.ok {
+				require.NoError(t, err)
+				return
+			}
+			require.ErrorAs(t, err, new(*program.UsageError))
+			require.ErrorContains(t, err, "B24_KEY")
+			require.NotContains(t, err.Error(), tc.text)
+		})
+	}
+}
