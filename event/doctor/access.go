@@ -189,8 +189,8 @@ func (e *exam) explain(err error) {
 	e.add(c)
 }
 
-const oauthCure = "Check the network, the DNS and the proxy of this machine. If the OAuth server has a fault, wait. Meanwhile no token is " +
-	"renewed and no installation is verified."
+const oauthCure = "Check the network, the DNS and the proxy of this machine. If the OAuth server has a fault, wait. Meanwhile no " +
+	"token is renewed and no installation is verified."
 
 // noResponse says that a server did not respond, or what was wrong with its response.
 func (e *exam) noResponse(err error) string {
@@ -226,8 +226,8 @@ func (e *exam) diagnosis(err error) Check {
 			"Take a new access token, or examine the installation that the application itself stores, which has a refresh token.")
 	case errors.Is(err, oauth.ErrReauthorize), refusedRefresh(err), code == "INVALID_TOKEN", code == "NO_AUTH_FOUND",
 		code == "INVALID_CREDENTIALS":
-		return failed(checkToken, TokenRefused, "The token is refused: it was revoked, was never issued, or its refresh token was used elsewhere.",
-			install+" Let only one store hold the tokens: a refresh token works once.")
+		return failed(checkToken, TokenRefused, "The token is refused: it was revoked, was never issued, or its refresh token was used "+
+			"elsewhere.", install+" Let only one store hold the tokens: a refresh token works once.")
 	case code == "EXPIRED_TOKEN":
 		return failed(checkToken, TokenExpired, "The access token has expired, and the caller has not renewed it.",
 			"Renew it with the refresh token, which package oauth does by itself.")
@@ -261,15 +261,16 @@ func (e *exam) diagnosis(err error) Check {
 		return failed(checkPortal, PortalBlocks, "The portal refuses calls because there were too many ("+name(code)+").",
 			"Find out what calls so often, and try again in ten minutes.")
 	case failedRenewal(err):
-		return failed(checkToken, OAuthFailed, "The access token has expired, and the OAuth server, which renews it, "+e.noResponse(err), oauthCure)
+		return failed(checkToken, OAuthFailed, "The access token has expired, and the OAuth server, which renews it, "+e.noResponse(err),
+			oauthCure)
 	default:
 		return failed(checkPortal, PortalFailed, e.portalName()+" "+e.noResponse(err), "Check its address, and the network, the DNS, the "+
 			"proxy and the clock of this machine. If it is in maintenance or gets too many requests (status 429 or 5xx), wait.")
 	}
 }
 
-// storeText returns the text of an error of a store. For a file it leaves out the path, whose length
-// could hide the rest.
+// storeText returns the text of an error of a store. For a file it leaves out the path, whose
+// length could hide the rest.
 func storeText(err error) string {
 	var file *fs.PathError
 	if errors.As(err, &file) {

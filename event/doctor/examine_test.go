@@ -863,7 +863,7 @@ func TestStopped(t *testing.T) {
 	})
 }
 
-// Whatever an examination waits for when its context ends, by a deadline or a signal, is not blamed.
+// If the context ends, by a deadline or a signal, the examination does not blame what it waits for.
 func TestStoppedInTheMiddle(t *testing.T) {
 	t.Parallel()
 	for _, method := range []string{

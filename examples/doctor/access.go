@@ -72,7 +72,7 @@ func open(ctx context.Context, cfg config) (*access, error) {
 // silent discards logs: the report has everything.
 var silent = slog.New(slog.DiscardHandler)
 
-// folder is where the application keeps its state.
+// folder is the application's folder in B24_DATA.
 type folder struct {
 	path    string
 	setting string // what decides it
@@ -93,7 +93,7 @@ func (f folder) String() string { return f.path + " (" + f.setting + ")" }
 // unusable says that the store cannot be used.
 func (f folder) unusable(err error) error {
 	if errors.As(err, new(*program.UsageError)) || errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
-		return program.Usage("the installations in %v cannot be used: %w; run doctor where the application runs, and as the same user, who "+
+		return program.Usage("the installations in %v cannot be used: %w; run doctor on the machine of the application and as its user, who "+
 			"can read and write them", f, err)
 	}
 	return fmt.Errorf("the installations in %v cannot be used: %w", f, err)

@@ -23,8 +23,8 @@ var (
 	wrongKey = strings.Repeat("fedcba9876543210", 4)
 )
 
-// TestFinds: doctor finds the installation of the application, or says where it looked and what to
-// do. It never makes a folder.
+// TestFinds: doctor finds the installation of the application, or names the folder that it looked
+// in and what to do. It never makes a folder.
 func TestFinds(t *testing.T) {
 	t.Parallel()
 	other := func(t *testing.T, env programtest.Env) {

@@ -41,7 +41,7 @@ var settings = []program.Setting{
 	{Flag: "json", Env: "DOCTOR_JSON", Switch: true, Usage: "print each check as a JSON object in a line of its own, instead of a table"},
 }
 
-// portalSettings name the portal, and where its access is. There is no refresh token: it works only
+// portalSettings name the portal, and the access to it. There is no refresh token: it works only
 // once, so only the application may use it.
 var portalSettings = []program.Setting{
 	{Flag: "key", Env: "B24_KEY", Usage: "64 hexadecimal digits: the key of the stored installations, if they are encrypted; prefer the " +
@@ -68,7 +68,7 @@ func configure(env program.Env) (config, error) {
 	case len(names) == 0:
 		return config{}, program.Usage("name the events that should arrive: set -events ONCRMDEALUPDATE,… or EVENTS")
 	case v["handler"] == "" && !v.On("offline"):
-		return config{}, program.Usage("say where the events should arrive: set -handler or PUBLIC_URL, the URL that the portal sends them to, or -offline")
+		return config{}, program.Usage("set -handler or PUBLIC_URL, the URL to which the portal should send the events, or -offline")
 	case v["connector"] != "" && !v.On("offline"):
 		return config{}, program.Usage("CONNECTOR is for the offline queue; set -offline too")
 	case v["handler"] == "" && (cfg.listen != "" || v.On("test")):

@@ -10,7 +10,8 @@ import (
 
 // shared are the settings of every program for one portal, besides those of every application.
 var shared = []program.Setting{
-	{Flag: "key", Env: "B24_KEY", Usage: "64 hexadecimal digits: the key of the stored installations, if they are encrypted; prefer the variable"},
+	{Flag: "key", Env: "B24_KEY", Usage: "64 hexadecimal digits: the key of the stored installations, if they are encrypted; prefer " +
+		"the variable"},
 	{Flag: "member-id", Env: "B24_MEMBER_ID", Usage: "the portal's member_id; may be left out if B24_DATA knows one portal only"},
 	{Flag: "client-endpoint", Env: "B24_CLIENT_ENDPOINT", Usage: "first start: the portal's REST address, such as " +
 		"https://example.bitrix24.com/rest/"},
