@@ -59,20 +59,18 @@ func private(handler string) bool {
 	return nearby(u.Hostname())
 }
 
-// localDomains are top-level domains that no public DNS server resolves.
-var localDomains = []string{".localhost", ".local", ".lan", ".internal", ".home.arpa"}
-
-// carrierNetwork has the addresses of customers behind a provider's NAT, and of some tunnels.
-var carrierNetwork = netip.MustParsePrefix("100.64.0.0/10")
-
+// nearby reports whether a host is in a local network: it has an address without a way from the
+// internet, or a name that no public DNS server resolves.
 func nearby(host string) bool {
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
 	addr, err := netip.ParseAddr(host)
 	if err != nil {
-		return host == "localhost" || slices.ContainsFunc(localDomains, func(d string) bool { return strings.HasSuffix(host, d) })
+		local := []string{".localhost", ".local", ".lan", ".internal", ".home.arpa"}
+		return host == "localhost" || slices.ContainsFunc(local, func(d string) bool { return strings.HasSuffix(host, d) })
 	}
 	addr = addr.Unmap()
-	return addr.IsLoopback() || addr.IsPrivate() || addr.IsLinkLocalUnicast() || carrierNetwork.Contains(addr)
+	carrier := netip.MustParsePrefix("100.64.0.0/10") // of customers behind a provider's NAT, and of some tunnels
+	return addr.IsLoopback() || addr.IsPrivate() || addr.IsLinkLocalUnicast() || carrier.Contains(addr)
 }
 
 // cloudPortal reports whether the portal is surely not on the customer's premises: its address is
@@ -112,7 +110,7 @@ func (e *exam) checkBindings(ctx context.Context) {
 		switch info, _ := event.Lookup(b.Event); {
 		case e.wanted(b):
 		case b.Event == testEvent:
-			e.ok(checkBindings, b.String()+" is bound, which does no harm; an examination that was killed leaves it behind")
+			e.ok(checkBindings, b.String()+" is bound, which does no harm; perhaps an examination was killed before it could unbind it")
 		case !b.Offline && (info.PlatformBound || info.AutoSubscribed):
 			e.add(Check{
 				Name: checkBindings, Status: OK, Code: BoundByPlatform, Cause: "the platform itself has bound " + b.String() + "; leave it as it is",

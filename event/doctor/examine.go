@@ -52,7 +52,8 @@ type exam struct {
 // the application does. want are the bindings that the application needs, for example those of
 // [event.Mux.Bindings]; at least one.
 //
-// Each request ends after the timeout of [WithTimeout], if caller respects its context. When ctx
+// Each request ends after the timeout of [WithTimeout], if caller respects its context. After two
+// calls without a response Examine calls the portal no more, and skips what needs it. When ctx
 // ends, Examine returns its cause, and a report in which the remaining checks are skipped. If an
 // argument makes no sense, the error matches [ErrConfig]. Everything else that goes wrong is in the
 // report.

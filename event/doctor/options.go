@@ -69,7 +69,8 @@ func WithApplicationTokens(tokens ...event.Secret) Option {
 
 // WithRoundTrip requests a test event (event.test) and waits for its arrival. It uses the first
 // wanted handler URL. If ONAPPTEST is not bound to it, the examination binds it, and unbinds it in
-// the end, also after its context has ended.
+// the end. It does so also after its context has ended, and takes no longer for each of the two
+// than the timeout of [WithTimeout].
 //
 // The handler sends what it receives to arrivals. It may send every delivery, verified or not; the
 // examination finds its own by a random marker, and reads the channel only while it waits for that.
