@@ -3,6 +3,7 @@ package b24events_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -34,8 +35,8 @@ func echo(ctx context.Context, portal *rest.Client, botID int64, offsets polling
 
 // workAll works the offline queues of many portals in one process until ctx ends. Hooks of
 // oauth.Portals.Lifecycle may add and remove portals.
-func workAll(ctx context.Context, api *rest.Clients, mux *event.Mux, members []string) error {
-	fleet, err := offline.NewFleet(func(memberID string) event.Caller { return api.Portal(memberID) }, mux)
+func workAll(ctx context.Context, log *slog.Logger, api *rest.Clients, mux *event.Mux, members []string) error {
+	fleet, err := offline.NewFleet(func(memberID string) event.Caller { return api.Portal(memberID) }, mux, offline.WithLogger(log))
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package b24events_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -26,7 +27,7 @@ var goBlocks = regexp.MustCompile("(?s)```go\n(.*?)```")
 // readmeFiles hold the Go code of the README.
 var readmeFiles = []string{
 	"example_test.go", "webhook/sqlitestore/readme_test.go", "examples/minimal/watch/main.go", "examples/minimal/app/main.go",
-	"examples/minimal/mirror/main.go",
+	"examples/minimal/mirror/main.go", "examples/receiver/readme_unix_test.go",
 }
 
 // TestReadmeCodeIsTested makes sure that every Go block of the README stands, letter by letter, in
@@ -139,7 +140,7 @@ func TestWorkAll(t *testing.T) {
 	require.NoError(t, event.NewAPI(api.Portal(portal.MemberID())).Reconcile(t.Context(), mux.OfflineBindings("")))
 	ctx, cancel := context.WithCancel(t.Context())
 	worked := make(chan error, 1)
-	go func() { worked <- workAll(ctx, api, mux, []string{portal.MemberID()}) }()
+	go func() { worked <- workAll(ctx, slog.New(slog.DiscardHandler), api, mux, []string{portal.MemberID()}) }()
 	id, err := portal.Add(eventtest.Lead, map[string]any{"TITLE": "More"}, eventtest.AdminID)
 	require.NoError(t, err)
 	select {
@@ -150,7 +151,7 @@ func TestWorkAll(t *testing.T) {
 	}
 	cancel()
 	require.NoError(t, <-worked)
-	require.Error(t, workAll(t.Context(), api, mux, []string{""}), "no portal is named")
+	require.Error(t, workAll(t.Context(), slog.New(slog.DiscardHandler), api, mux, []string{""}), "no portal is named")
 }
 
 // TestEcho: the README's bot answers.
