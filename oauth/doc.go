@@ -17,7 +17,7 @@
 // # Ways to get tokens
 //
 //	an install event     Portals.Verify confirms and stores it; webhook.Handler calls that
-//	the install page     PageHandler with Portals.Install and FinishInstall
+//	the install page     PageHandler with Portals.Install and Portals.FinishInstall
 //	authorization code   States.Authorize, then RedirectHandler with Portals.Exchange
 //	a system user        ONAPPUSERREADY, which Portals.Verify confirms and stores as that user's tokens
 //	configuration        Portals.Seed
@@ -47,14 +47,15 @@
 //
 // A [Portals] gives rest.NewClients the application's own token, which is that of whoever installed
 // it. [Portals.Acting] gives the token of the user who caused an event, for an hour after the
-// event; [Portals.ActingOrApp] falls back to the application's. [Portals.User] gives the token of a
-// user that [Portals.KeepUser] or [Portals.ExchangeUser] stored.
+// event; [Portals.ActingOrApp] gives the application's for events that nobody caused.
+// [Portals.User] gives the token of a user that [Portals.KeepUser] or [Portals.ExchangeUser] stored.
 //
 // # Pages
 //
 // [PageHandler] verifies the POST with which a portal opens a page of the application in a frame.
-// [Portals.Sessions] protects the requests that the page sends afterwards. [FinishInstall] serves
-// the last page of an installation.
+// [Portals.Sessions] protects the requests that the page sends afterwards. [Portals.FinishInstall]
+// serves the last page of an installation. [WithScriptURL] says where pages load the platform's
+// script from, if not from the platform.
 //
 // # At the start
 //
@@ -105,7 +106,9 @@
 //	ErrBusy            too many unproven claims are being checked; try again
 //	ErrStore           the store is unavailable; try again
 //	ErrUnverified      an installation, a user or a new address is not confirmed; also an event.ErrForbidden
-//	ErrNoUserToken     an event carries no token of its user that works; from UserCredentials
+//	ErrNoUserToken     an event carries no token of its user; from UserCredentials
+//	ErrUserTokenExpired
+//	                   the token that an event carries has ended; from UserCredentials
 //	ErrRedirect        a redirect with a code was not begun in this session, is another portal's, or is malformed
 //	ErrHook            an installation page is stored, and Hooks.Installed failed; open the page again
 //	ErrNoSession, ErrSession, ErrSessionExpired, ErrCrossOrigin

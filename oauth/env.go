@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/internal/plainhttp"
 )
 
 // FromEnv reads the configuration from environment variables, of which get returns the value;
@@ -14,8 +15,9 @@ import (
 //	B24_CLIENT_SECRET  Config.ClientSecret
 //	B24_OAUTH_HOSTS    WithHosts: OAuth servers beside the official ones, host[:port], comma-separated
 //	B24_INSECURE_HTTP  1 means WithInsecureHTTP, for loopback and the hosts of B24_OAUTH_HOSTS
+//	B24_JS_URL         WithScriptURL: where pages load the script BX24 from
 //
-// The last two are for development and may be empty. Pass the options to [NewPortals], with your
+// The last three are for development and may be empty. Pass the options to [NewPortals], with your
 // own after them. An error matches [ErrConfig] and names the variable.
 func FromEnv(get func(string) string) (Config, []Option, error) {
 	cfg := Config{ClientID: get("B24_CLIENT_ID"), ClientSecret: event.Secret(get("B24_CLIENT_SECRET"))}
@@ -29,12 +31,23 @@ func FromEnv(get func(string) string) (Config, []Option, error) {
 		}
 	}
 	opts := []Option{WithHosts(hosts...)}
+	var plain plainhttp.Hosts
 	switch get("B24_INSECURE_HTTP") {
 	case "", "0", "false":
 	case "1", "true":
+		var err error
+		if plain, err = plainhttp.New(hosts...); err != nil {
+			return Config{}, nil, &Error{Op: "FromEnv", Kind: ErrConfig, Detail: "B24_OAUTH_HOSTS", Err: err}
+		}
 		opts = append(opts, WithInsecureHTTP(hosts...))
 	default:
 		return Config{}, nil, configError("FromEnv", "B24_INSECURE_HTTP must be 1, 0 or empty")
+	}
+	if address := get("B24_JS_URL"); address != "" {
+		if _, err := parseScript(address, plain); err != nil {
+			return Config{}, nil, &Error{Op: "FromEnv", Kind: ErrConfig, Detail: "B24_JS_URL", Err: err}
+		}
+		opts = append(opts, WithScriptURL(address))
 	}
 	return cfg, opts, nil
 }

@@ -1,6 +1,7 @@
 package oauth_test
 
 import (
+	"cmp"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -14,18 +15,27 @@ import (
 func TestFromEnv(t *testing.T) {
 	t.Parallel()
 	const id, secret, hosts, insecure = "B24_CLIENT_ID", "B24_CLIENT_SECRET", "B24_OAUTH_HOSTS", "B24_INSECURE_HTTP" //nolint:gosec // names
+	const script = "B24_JS_URL"
 	for name, c := range map[string]struct {
 		env   map[string]string
 		allow bool // http on loopback and the host named
+		bx24  string
 		err   string
 	}{
-		"application":         {env: map[string]string{id: "app.1", secret: "s3cr3t"}},
-		"development":         {env: map[string]string{id: "app.1", secret: "s3cr3t", hosts: " oauth.test:8025 ,,", insecure: "1"}, allow: true},
-		"switched off":        {env: map[string]string{id: "app.1", secret: "s3cr3t", insecure: "0"}},
-		"no ID":               {env: map[string]string{secret: "s3cr3t"}, err: id},
-		"no secret":           {env: map[string]string{id: "app.1"}, err: secret},
-		"neither on nor off":  {env: map[string]string{id: "app.1", secret: "s3cr3t", insecure: "s3cr3t"}, err: insecure},
-		"a host is no host":   {env: map[string]string{id: "app.1", secret: "s3cr3t", hosts: "oauth.test/x", insecure: "1"}, err: "host"},
+		"application":        {env: map[string]string{id: "app.1", secret: "s3cr3t"}},
+		"development":        {env: map[string]string{id: "app.1", secret: "s3cr3t", hosts: " oauth.test:8025 ,,", insecure: "1"}, allow: true},
+		"switched off":       {env: map[string]string{id: "app.1", secret: "s3cr3t", insecure: "0"}},
+		"no ID":              {env: map[string]string{secret: "s3cr3t"}, err: id},
+		"no secret":          {env: map[string]string{id: "app.1"}, err: secret},
+		"neither on nor off": {env: map[string]string{id: "app.1", secret: "s3cr3t", insecure: "s3cr3t"}, err: insecure},
+		"a host is no host":  {env: map[string]string{id: "app.1", secret: "s3cr3t", hosts: "oauth.test/x", insecure: "1"}, err: "host"},
+		"a script":           {env: map[string]string{id: "app.1", secret: "s3cr3t", script: "https://a.example/s3cr3t"}, bx24: "https://a.example/s3cr3t"},
+		"a script for tests": {
+			env:   map[string]string{id: "app.1", secret: "s3cr3t", hosts: "oauth.test", insecure: "1", script: "http://127.0.0.1:8024/api/v1/"},
+			allow: true, bx24: "http://127.0.0.1:8024/api/v1/",
+		},
+		"a script in clear":   {env: map[string]string{id: "app.1", secret: "s3cr3t", script: "http://127.0.0.1:8024/s3cr3t"}, err: script},
+		"a relative script":   {env: map[string]string{id: "app.1", secret: "s3cr3t", script: "/s3cr3t"}, err: script},
 		"a host, but no http": {env: map[string]string{id: "app.1", secret: "s3cr3t", hosts: "oauth.test"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -46,6 +56,7 @@ func TestFromEnv(t *testing.T) {
 			require.Equal(t, c.allow, portals.AllowsHTTP("127.0.0.1", "8024"))
 			require.Equal(t, c.allow, portals.AllowsHTTP("oauth.test", "8025"))
 			require.False(t, portals.AllowsHTTP("other.test", ""))
+			require.Equal(t, cmp.Or(c.bx24, oauth.DefaultScriptURL), portals.ScriptURL())
 		})
 	}
 }

@@ -52,9 +52,15 @@ const (
 	// its user may not install, or that the OAuth server does not name a portal's new address. It
 	// also matches event.ErrForbidden.
 	ErrUnverified ErrorKind = "not confirmed"
-	// ErrNoUserToken means that an event carries no token of the user who caused it, or one that no
-	// longer works.
-	ErrNoUserToken ErrorKind = "no usable token of the acting user"
+	// ErrNoUserToken means that an event carries no token of the user who caused it: nobody did, or
+	// a queue has removed the token, or the delivery is not proven for the application.
+	ErrNoUserToken ErrorKind = "no token of the acting user"
+	// ErrUserTokenExpired means that an event carries a token of the user who caused it, and that the
+	// token has ended. It lives for an hour and cannot be renewed, so retries do not help. Call as a
+	// user whose tokens [Portals.KeepUser] stored, or as the application if the user's rights do not
+	// matter.
+	ErrUserTokenExpired ErrorKind = "the acting user's token has expired, and no retry brings it back; " +
+		"call as a user whom KeepUser stored, or as the application itself if that user's rights do not matter"
 	// ErrRedirect means that a redirect with an authorization code is malformed, or was not begun in
 	// this browser's session.
 	ErrRedirect ErrorKind = "the redirect is malformed, was not begun in this session, or is another portal's"
@@ -116,8 +122,8 @@ func (e *Error) Unwrap() error { return e.Err }
 // neither is a server or a store that fails.
 func (e *Error) Permanent() bool {
 	switch e.Kind {
-	case ErrConfig, ErrNotFound, ErrReauthorize, ErrCredentials, ErrHostNotAllowed, ErrEndpoint, ErrNoUserToken, ErrUnverified, ErrShutdown,
-		ErrNoSession, ErrSession, ErrSessionExpired, ErrCrossOrigin:
+	case ErrConfig, ErrNotFound, ErrReauthorize, ErrCredentials, ErrHostNotAllowed, ErrEndpoint, ErrNoUserToken, ErrUserTokenExpired,
+		ErrUnverified, ErrShutdown, ErrNoSession, ErrSession, ErrSessionExpired, ErrCrossOrigin:
 		return true
 	default:
 		return false

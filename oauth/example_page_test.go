@@ -55,7 +55,7 @@ func ExamplePageHandler() {
 	if err != nil {
 		panic(err)
 	}
-	install, err := oauth.PageHandler(portals.Install, oauth.FinishInstall(nil)) // calls BX24.installFinish
+	install, err := oauth.PageHandler(portals.Install, portals.FinishInstall(nil)) // calls BX24.installFinish
 	if err != nil {
 		panic(err)
 	}

@@ -28,6 +28,7 @@ type config struct {
 	hosts     []string
 	plain     plainhttp.Hosts
 	policy    func(context.Context, *Claim) error
+	script    string
 	window    time.Duration
 	locker    Locker
 	exclusive bool
@@ -100,6 +101,23 @@ func WithInsecureHTTP(hosts ...string) Option {
 			return &Error{Op: "WithInsecureHTTP", Kind: ErrConfig, Err: err}
 		}
 		cfg.plain = plain
+		return nil
+	}
+}
+
+// WithScriptURL sets the address from which pages load the platform's script BX24, for example that
+// of a mirror, of a portal on premise, or of a portal for tests. The default is [DefaultScriptURL].
+// [Portals.FinishInstall] uses it, and [Portals.ScriptURL] returns it for pages of your own.
+//
+// The address is http or https with a host name or an IPv4 address. It has no user information and
+// no fragment. Whoever serves the script acts as the people who open the pages, so http needs
+// [WithInsecureHTTP] for the host. [NewPortals] returns [ErrConfig] for any other address.
+func WithScriptURL(address string) Option {
+	return func(cfg *config) error {
+		if address == "" {
+			return configError("WithScriptURL", "the address is empty; leave the option out for the platform's own")
+		}
+		cfg.script = address
 		return nil
 	}
 }

@@ -77,7 +77,7 @@ func WithPageLogger(l *slog.Logger) PageOption {
 //
 //	oauth.PageHandler(portals.VerifyPage, serve) // an ordinary page: who is it?
 //	oauth.PageHandler(portals.KeepUser, serve)   // the same, and that user's tokens are stored
-//	oauth.PageHandler(portals.Install, oauth.FinishInstall(nil)) // the installation page
+//	oauth.PageHandler(portals.Install, portals.FinishInstall(nil)) // the installation page
 //
 // If serve is not called, the response is 405 for methods other than POST, 413, 415 or 400 for a
 // body that no page has, 403 if verify refuses the page and 503 if verify could not find out. It

@@ -78,6 +78,6 @@ func TestPageOptions(t *testing.T) {
 	t.Parallel()
 	_, err := oauth.PageHandler(
 		func(context.Context, event.Auth) (oauth.Installation, error) { return oauth.Installation{}, nil },
-		oauth.FinishInstall(nil), oauth.WithPageLogger(nil))
+		application(t, "app", "secret").FinishInstall(nil), oauth.WithPageLogger(nil))
 	require.ErrorIs(t, err, oauth.ErrConfig)
 }

@@ -61,7 +61,7 @@ func newPageApp(t *testing.T, opts ...oauth.PageOption) *pageApp {
 	}})
 	a.events, err = webhook.NewHandler(a.portals, mux, webhook.WithSync())
 	require.NoError(t, err)
-	a.page, err = oauth.PageHandler(a.portals.Install, oauth.FinishInstall(nil), opts...)
+	a.page, err = oauth.PageHandler(a.portals.Install, a.portals.FinishInstall(nil), opts...)
 	require.NoError(t, err)
 	routes := http.NewServeMux()
 	routes.Handle("/page", a.page)

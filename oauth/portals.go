@@ -67,6 +67,7 @@ type Portals struct {
 	removals  removals
 	meter     meter
 	http      *http.Client // of WithHTTPClient; nil without it
+	script    script       // of pages
 }
 
 // NewPortals returns the access of one application to its portals. It does no I/O. It returns
@@ -75,7 +76,7 @@ func NewPortals(cfg Config, store Store, opts ...Option) (*Portals, error) {
 	if typednil.Is(store) {
 		return nil, configError("NewPortals", "the store is nil; NewMemoryStore makes one")
 	}
-	c := config{policy: AdministratorsOnly, window: DefaultRotationWindow}
+	c := config{policy: AdministratorsOnly, window: DefaultRotationWindow, script: DefaultScriptURL}
 	for _, opt := range opts {
 		if opt == nil {
 			continue
@@ -94,6 +95,10 @@ func NewPortals(cfg Config, store Store, opts ...Option) (*Portals, error) {
 	if err != nil {
 		return nil, err
 	}
+	script, err := parseScript(c.script, c.plain)
+	if err != nil {
+		return nil, &Error{Op: "WithScriptURL", Kind: ErrConfig, Err: err}
+	}
 	p := &Portals{
 		store:     store,
 		client:    client,
@@ -106,6 +111,7 @@ func NewPortals(cfg Config, store Store, opts ...Option) (*Portals, error) {
 		flights:   flights{log: c.log},
 		admission: newAdmission(),
 		http:      c.http,
+		script:    script,
 	}
 	p.meter.observers = c.observers
 	return p, nil

@@ -1,6 +1,7 @@
 package oauth_test
 
 import (
+	"cmp"
 	"context"
 	"testing"
 	"time"
@@ -26,21 +27,34 @@ func TestActing(t *testing.T) {
 	const elsewhere = "https://evil.example/rest/"
 	caused := func(change func(*event.Auth)) *event.Delivery {
 		d := &event.Delivery{Name: "ONCRMDEALADD", Auth: event.Auth{
-			MemberID: member, AccessToken: "u1", Expires: time.Now().Add(time.Hour), ClientEndpoint: elsewhere, Domain: "evil.example",
+			MemberID: member, UserID: 7, AccessToken: "u1", Expires: time.Now().Add(time.Hour), ClientEndpoint: elsewhere, Domain: "evil.example",
 		}}
 		change(&d.Auth)
 		return proven(d)
 	}
+	nobody := func(a *event.Auth) { a.AccessToken, a.Expires, a.UserID = "", time.Time{}, 0 }
+	replayed := caused(func(a *event.Auth) { a.Expires = time.Now().Add(-24 * time.Hour) })
+	stored1, err := event.ParseStored(replayed.AppendStored(nil))
+	require.NoError(t, err)
+	dropped := caused(func(*event.Auth) {})
+	dropped.DropTokens()
+	record := caused(func(a *event.Auth) { a.AccessToken, a.Expires = "", time.Time{} })
+	record.Proof.By = event.ProofCall
 	tests := map[string]struct {
 		d      *event.Delivery
 		acting string // token of Access; empty if there is none
+		err    error  // of Acting
+		orApp  error  // of ActingOrApp
 	}{
-		"token":           {caused(func(*event.Auth) {}), "u1"},
-		"unknown expiry":  {caused(func(a *event.Auth) { a.Expires = time.Time{} }), "u1"},
-		"no token":        {caused(func(a *event.Auth) { a.AccessToken, a.Expires = "", time.Time{} }), ""},
-		"expired a while": {caused(func(a *event.Auth) { a.Expires = time.Now().Add(-time.Hour) }), ""},
-		"just expired":    {caused(func(a *event.Auth) { a.Expires = time.Now() }), ""},
-		"no event":        {nil, ""},
+		"token":           {caused(func(*event.Auth) {}), "u1", nil, nil},
+		"unknown expiry":  {caused(func(a *event.Auth) { a.Expires = time.Time{} }), "u1", nil, nil},
+		"nobody":          {caused(nobody), "", oauth.ErrNoUserToken, nil},
+		"expired a while": {caused(func(a *event.Auth) { a.Expires = time.Now().Add(-time.Hour) }), "", oauth.ErrUserTokenExpired, oauth.ErrUserTokenExpired},
+		"just expired":    {caused(func(a *event.Auth) { a.Expires = time.Now() }), "", oauth.ErrUserTokenExpired, oauth.ErrUserTokenExpired},
+		"replayed":        {stored1, "", oauth.ErrUserTokenExpired, oauth.ErrUserTokenExpired},
+		"tokens dropped":  {dropped, "", oauth.ErrNoUserToken, oauth.ErrNoUserToken},
+		"offline record":  {record, "", oauth.ErrNoUserToken, nil},
+		"no event":        {nil, "", oauth.ErrNoUserToken, nil},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -49,8 +63,8 @@ func TestActing(t *testing.T) {
 			portals := scripted(t, stored(t), s)
 
 			endpoint, token, err := portals.Acting(test.d).Access(t.Context(), member)
-			if test.acting == "" {
-				require.ErrorIs(t, err, oauth.ErrNoUserToken)
+			if test.err != nil {
+				require.ErrorIs(t, err, test.err)
 				require.Empty(t, token)
 				require.Empty(t, endpoint)
 			} else {
@@ -59,14 +73,24 @@ func TestActing(t *testing.T) {
 				require.Equal(t, "https://example.bitrix24.com/rest/", endpoint, "never where the event says")
 			}
 
-			endpoint, token, err = portals.ActingOrApp(test.d).Access(t.Context(), member)
+			lenient := portals.ActingOrApp(test.d)
+			endpoint, token, err = lenient.Access(t.Context(), member)
+			require.Empty(t, s.requests())
+			if test.orApp != nil {
+				require.ErrorIs(t, err, test.orApp)
+				require.Empty(t, endpoint+token)
+				var permanent interface{ Permanent() bool }
+				require.ErrorAs(t, err, &permanent)
+				require.True(t, permanent.Permanent(), "a retry does not help")
+				_, token, err = lenient.Renew(t.Context(), member, "a1")
+				require.ErrorIs(t, err, test.orApp)
+				require.Empty(t, token)
+				require.Empty(t, s.requests())
+				return
+			}
 			require.NoError(t, err)
 			require.Equal(t, "https://example.bitrix24.com/rest/", endpoint)
-			if test.acting == "" {
-				test.acting = "a1"
-			}
-			require.Equal(t, test.acting, token)
-			require.Empty(t, s.requests())
+			require.Equal(t, cmp.Or(test.acting, "a1"), token)
 		})
 	}
 }
@@ -86,15 +110,23 @@ func TestActingTokenRefused(t *testing.T) {
 	require.NoError(t, err, "that was not its token")
 	require.Equal(t, "u1", token)
 	_, _, err = strict.Renew(ctx, member, "u1")
-	require.ErrorIs(t, err, oauth.ErrNoUserToken)
+	require.ErrorIs(t, err, oauth.ErrUserTokenExpired)
 	_, _, err = strict.Access(ctx, member)
-	require.ErrorIs(t, err, oauth.ErrNoUserToken, "it stays refused")
+	require.ErrorIs(t, err, oauth.ErrUserTokenExpired, "it stays refused")
 
 	lenient := portals.ActingOrApp(d)
+	_, _, err = lenient.Renew(ctx, member, "a1")
+	require.ErrorIs(t, err, oauth.ErrNoUserToken, "it did not give that token")
 	_, token, err = lenient.Renew(ctx, member, "u1")
-	require.NoError(t, err)
-	require.Equal(t, "a1", token, "the application's token was not refused, so nothing is renewed")
+	require.ErrorIs(t, err, oauth.ErrUserTokenExpired, "the user does not become the administrator")
+	require.Empty(t, token)
+	_, token, err = lenient.Access(ctx, member)
+	require.ErrorIs(t, err, oauth.ErrUserTokenExpired)
+	require.Empty(t, token)
 	require.Empty(t, s.requests())
+
+	d.Auth.AccessToken = "" // nobody's event
+	lenient = portals.ActingOrApp(d)
 	_, token, err = lenient.Access(ctx, member)
 	require.NoError(t, err)
 	require.Equal(t, "a1", token)
@@ -144,16 +176,14 @@ func TestActingAtAPortal(t *testing.T) {
 		require.Equal(t, "Zoe", name)
 	}
 	w.ExpireAccessTokens()
-	_, err = who(strict)
-	require.ErrorIs(t, err, oauth.ErrNoUserToken)
+	for _, a := range []*oauth.UserCredentials{strict, lenient} {
+		_, err = who(a)
+		require.ErrorIs(t, err, oauth.ErrUserTokenExpired)
+	}
 	require.Zero(t, w.renewals(), "the application's token is not touched")
-	_, old, err := portals.Access(t.Context(), w.MemberID())
+	name, err := who(portals.ActingOrApp(proven(&event.Delivery{Name: "ONCRMDEALADD", Auth: event.Auth{MemberID: w.MemberID()}})))
 	require.NoError(t, err)
-	_, _, err = portals.Renew(t.Context(), w.MemberID(), old) // as another handler would
-	require.NoError(t, err)
-	name, err := who(lenient)
-	require.NoError(t, err)
-	require.NotEqual(t, "Zoe", name)
+	require.NotEqual(t, "Zoe", name, "nobody caused it")
 	require.Equal(t, 1, w.renewals())
 }
 

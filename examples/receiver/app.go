@@ -42,7 +42,7 @@ func newApp(ctx context.Context, cfg config, s *storage, p *printer) (*app, erro
 		verifiers = append(verifiers, a.access.Tokens)
 		// Installations are stored before the hook runs, and forgotten after a verified ONAPPUNINSTALL.
 		a.access.Tokens.Lifecycle(a.mux, oauth.Hooks{Installed: a.installed})
-		page, err := oauth.PageHandler(a.access.Tokens.Install, oauth.FinishInstall(nil), oauth.WithPageLogger(cfg.logger))
+		page, err := oauth.PageHandler(a.access.Tokens.Install, a.access.Tokens.FinishInstall(nil), oauth.WithPageLogger(cfg.logger))
 		if err != nil {
 			a.release()
 			return nil, err

@@ -225,10 +225,21 @@ func TestApplicationWithPages(t *testing.T) {
 	})
 	require.NoError(t, err)
 	env["B24_CLIENT_ID"], env["B24_CLIENT_SECRET"] = app.ClientID(), string(app.ClientSecret())
+	env["B24_JS_URL"] = portal.URL() + "/api/v1/" // as devportal serves the script
 	p := start(t, env)
 	front.Store(p)
 	require.NoError(t, app.Install(t.Context()))
 	require.Len(t, portal.Bindings(), 3, "those of EVENTS")
+	opened, err := app.Frame(t.Context(), eventtest.AdminID, eventtest.Placement{})
+	require.NoError(t, err)
+	page, err := (&http.Client{Timeout: programtest.Patience}).Do(opened)
+	require.NoError(t, err)
+	text, err := io.ReadAll(page.Body)
+	require.NoError(t, err)
+	require.NoError(t, page.Body.Close())
+	require.Equal(t, http.StatusOK, page.StatusCode)
+	require.Contains(t, string(text), `<script src="`+env["B24_JS_URL"]+`">`)
+	require.Contains(t, page.Header.Get("Content-Security-Policy"), "script-src "+portal.URL()+" ")
 	require.NoError(t, app.FinishInstall())
 	_, err = portal.Add(eventtest.Deal, map[string]any{"TITLE": "x"}, eventtest.AdminID)
 	require.NoError(t, err)
@@ -433,6 +444,9 @@ func TestUsage(t *testing.T) {
 			"https://localhost/x"), nil, 1},
 		"event that has no queue": {token.With("B24_CLIENT_ID", "a", "B24_CLIENT_SECRET", "top-secret", "PUBLIC_URL",
 			"https://a.example/x", "EVENTS", "ONIMBOTV2MESSAGEADD"), nil, 1},
+		"script in clear": {token.With("B24_CLIENT_ID", "a", "B24_CLIENT_SECRET", "top-secret", "B24_JS_URL",
+			"http://a.example/top-secret"), nil, 2},
+		"relative script": {token.With("B24_CLIENT_ID", "a", "B24_CLIENT_SECRET", "x", "B24_JS_URL", "/top-secret"), nil, 2},
 		"no event": {token.With("B24_CLIENT_ID", "a", "B24_CLIENT_SECRET", "top-secret", "PUBLIC_URL",
 			"https://a.example/x", "EVENTS", ","), nil, 2},
 		"public URL in clear": {token.With("B24_CLIENT_ID", "a", "B24_CLIENT_SECRET", "top-secret", "PUBLIC_URL",

@@ -102,6 +102,9 @@ func NewAccess(v Values, log *slog.Logger, client *http.Client, store oauth.Stor
 		access = append(access, oauth.WithInsecureHTTP(v.List("oauth-hosts")...))
 		calls = append(calls, rest.WithInsecureHTTP(v.List("oauth-hosts")...))
 	}
+	if address := v["js-url"]; address != "" {
+		access = append(access, oauth.WithScriptURL(address))
+	}
 	if client != nil {
 		access = append(access, oauth.WithHTTPClient(client))
 		calls = append(calls, rest.WithHTTPClient(client))

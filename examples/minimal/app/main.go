@@ -62,7 +62,7 @@ func run(ctx context.Context, log *slog.Logger, env func(string) string, store o
 	if err != nil {
 		return err
 	}
-	page, err := oauth.PageHandler(portals.Install, oauth.FinishInstall(nil)) // the installation page, if the application has pages
+	page, err := oauth.PageHandler(portals.Install, portals.FinishInstall(nil)) // the installation page, if the application has pages
 	if err != nil {
 		return err
 	}
