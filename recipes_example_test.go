@@ -7,6 +7,7 @@ import (
 	"errors"
 	"expvar"
 	"fmt"
+	"html/template"
 	"io"
 	"log/slog"
 	"maps"
@@ -138,6 +139,65 @@ func renameAs(ctx context.Context, api *rest.Clients, portals *oauth.Portals, d 
 	client := api.Portal(d.MemberID()).As(portals.ActingOrApp(d))
 	return client.With(rest.Idempotent()).Call(ctx, "tasks.task.update",
 		map[string]any{"taskId": taskID, "fields": map[string]any{"TITLE": title}}, nil)
+}
+
+// dealPage is what the portal shows in its frame. The script sends the session with each request:
+// many browsers block cookies in frames.
+var dealPage = template.Must(template.New("deal").Parse(`<!DOCTYPE html>
+<html lang="en">
+<meta charset="utf-8">
+<title>Deal</title>
+<button>Close the deal</button> <output></output>
+<script>
+const session = {{.Session}}, deal = JSON.parse({{.Options}}).ID;
+document.querySelector("button").onclick = async () => {
+  const response = await fetch("/deals/" + deal + "/close", {
+    method: "POST",
+    headers: {"Authorization": "Bearer " + session},
+  });
+  document.querySelector("output").textContent = response.ok ? "Closed." : await response.text();
+};
+</script>
+</html>
+`))
+
+// pages adds a page, and what the page asks for later. Each call runs with the rights of the user
+// who opened the page.
+func pages(routes *http.ServeMux, portals *oauth.Portals, api *rest.Clients) error {
+	sessions, err := portals.Sessions()
+	if err != nil {
+		return err
+	}
+	page, err := oauth.PageHandler(portals.KeepUser, // confirms whose page it is, and stores that user's tokens
+		func(w http.ResponseWriter, _ *http.Request, page *event.Delivery, user oauth.Installation) {
+			session, err := sessions.Start(w, user) // before the body; it sets a cookie, too
+			if err != nil {
+				http.Error(w, "Please open the page again.", http.StatusForbidden)
+				return
+			}
+			_ = dealPage.Execute(w, map[string]string{"Session": session, "Options": page.Data.Get("PLACEMENT_OPTIONS").Text()})
+		})
+	if err != nil {
+		return err
+	}
+	closeDeal := func(w http.ResponseWriter, r *http.Request) {
+		session, _ := oauth.SessionOf(r.Context()) // Require has checked it
+		client := api.Portal(session.MemberID).As(portals.User(session.UserID))
+		err := client.Call(r.Context(), "crm.deal.update", map[string]any{
+			"id": r.PathValue("id"), "fields": map[string]any{"CLOSED": "Y"},
+		}, nil)
+		switch {
+		case errors.Is(err, rest.ErrAccessDenied):
+			http.Error(w, "You may not close this deal.", http.StatusForbidden)
+		case mustReinstall(err): // the user's tokens are gone
+			http.Error(w, "Please open the page again.", http.StatusUnauthorized)
+		case err != nil:
+			http.Error(w, "Please try again.", http.StatusBadGateway)
+		}
+	}
+	routes.Handle("POST /deal", page) // the address of the page, or of its placement
+	routes.Handle("POST /deals/{id}/close", sessions.Require(http.HandlerFunc(closeDeal)))
+	return nil
 }
 
 // readDeals reads all deals, and begins after the ID that it saved last if it was interrupted.

@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -306,6 +307,131 @@ func TestRecipeActing(t *testing.T) {
 		}
 	}
 	require.Equal(t, []int64{clerk, eventtest.AdminID}, users)
+}
+
+// TestRecipeActingLater: what a user did is not done with other rights when its delivery is handled
+// late, or without its token.
+func TestRecipeActingLater(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		opts []webhook.Option
+		late bool // the token has expired on the portal
+		err  error
+	}{
+		"tokens are kept":        {opts: []webhook.Option{webhook.WithEncryptionKey(make([]byte, 32))}},
+		"kept, and expired":      {opts: []webhook.Option{webhook.WithEncryptionKey(make([]byte, 32))}, late: true, err: oauth.ErrUserTokenExpired},
+		"tokens are not kept":    {err: oauth.ErrNoUserToken},
+		"not kept, and too late": {late: true, err: oauth.ErrNoUserToken},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var outcome error
+			s := newStand(t, eventtest.App{Scope: []string{"task"}}, func(*stand) {})
+			clerk := s.AddUser(eventtest.User{Name: "Clerk"})
+			id, err := s.Add(eventtest.Task, map[string]any{"TITLE": "new", "RESPONSIBLE_ID": clerk, "CREATED_BY": clerk}, clerk)
+			require.NoError(t, err)
+			g, err := s.app.Grant(clerk)
+			require.NoError(t, err)
+			if c.late {
+				s.ExpireAccessTokens()
+			}
+			mux := event.NewMux()
+			event.On(mux, event.OnTaskAdd, func(ctx context.Context, d *event.Delivery, e event.Task) error {
+				outcome = renameAs(ctx, s.api, s.portals, d, e.ID, "seen")
+				return outcome
+			})
+			store, err := webhooktest.NewMemoryStore()
+			require.NoError(t, err)
+			h, err := webhook.NewHandler(s.portals, mux, append(c.opts, webhook.WithStore(store))...)
+			require.NoError(t, err)
+			r, err := eventtest.NewRequest(t.Context(), event.OnTaskAdd, event.Task{ID: id}, eventtest.WithGrant(g))
+			require.NoError(t, err)
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			require.Equal(t, http.StatusOK, w.Code)
+			require.NoError(t, h.Idle(t.Context()))
+			require.NoError(t, h.Shutdown(t.Context()))
+			require.ErrorIs(t, outcome, c.err)
+			depth, err := store.Depth(t.Context())
+			require.NoError(t, err)
+			task, ok := s.Object(eventtest.Task, id)
+			require.True(t, ok)
+			if c.err == nil {
+				require.Equal(t, "seen", task["TITLE"])
+				require.Zero(t, depth.Parked)
+				return
+			}
+			require.Equal(t, "new", task["TITLE"])
+			require.EqualValues(t, 1, depth.Parked, "it waits for a decision")
+		})
+	}
+}
+
+// TestRecipePages opens the page as two employees, and does what its script does.
+func TestRecipePages(t *testing.T) {
+	t.Parallel()
+	s := newStand(t, eventtest.App{Scope: []string{"crm"}}, func(*stand) {})
+	routes := http.NewServeMux()
+	require.NoError(t, pages(routes, s.portals, s.api))
+	clerk := s.AddUser(eventtest.User{Name: "Clerk"})
+	id, err := s.Add(eventtest.Deal, map[string]any{"TITLE": "Boats", "CLOSED": "N"}, clerk)
+	require.NoError(t, err)
+	open := func(change func(*http.Request)) *httptest.ResponseRecorder {
+		r, err := s.app.Frame(t.Context(), clerk, eventtest.Placement{Name: "CRM_DEAL_DETAIL_TAB", Options: map[string]any{"ID": id}})
+		require.NoError(t, err)
+		r.URL.Path = "/deal"
+		change(r)
+		w := httptest.NewRecorder()
+		routes.ServeHTTP(w, r)
+		return w
+	}
+	script := regexp.MustCompile(`(?s)const session = "([^"]+)", deal = JSON.parse\("(.+?)"\).ID;` +
+		`.*fetch\("/deals/" \+ deal \+ "(/close)", \{\s*method: "(POST)",\s*headers: \{"(Authorization)": "(Bearer )" \+ session\},`)
+	shown := script.FindStringSubmatch(open(func(*http.Request) {}).Body.String())
+	require.NotNil(t, shown)
+	options, err := strconv.Unquote(`"` + shown[2] + `"`) // a text of JavaScript
+	require.NoError(t, err)
+	require.JSONEq(t, `{"ID":`+strconv.FormatInt(id, 10)+`}`, options)
+	send := func(session string) (int, string) {
+		r := httptest.NewRequestWithContext(t.Context(), shown[4], "/deals/"+strconv.FormatInt(id, 10)+shown[3], nil)
+		r.Header.Set(shown[5], shown[6]+session)
+		r.Header.Set("Sec-Fetch-Site", "same-origin")
+		w := httptest.NewRecorder()
+		routes.ServeHTTP(w, r)
+		return w.Code, w.Body.String()
+	}
+	updates := func() (users []int64) {
+		for _, call := range s.Calls() {
+			if call.Method == "crm.deal.update" {
+				users = append(users, call.UserID)
+			}
+		}
+		return users
+	}
+	code, text := send(shown[1])
+	require.Equal(t, http.StatusOK, code, text)
+	require.Equal(t, []int64{clerk}, updates(), "as the user who opened the page")
+	deal, ok := s.Object(eventtest.Deal, id)
+	require.True(t, ok)
+	require.Equal(t, "Y", deal["CLOSED"])
+	s.ExpireAccessTokens()
+	code, text = send(shown[1])
+	require.Equal(t, http.StatusOK, code, "the user's tokens renew themselves: "+text)
+	require.Equal(t, clerk, updates()[len(updates())-1])
+
+	code, text = send("s1.forged.session")
+	require.Equal(t, http.StatusUnauthorized, code, text)
+	s.Once("crm.deal.update", eventtest.Fail(http.StatusForbidden, string(rest.ErrAccessDenied), ""))
+	code, text = send(shown[1])
+	require.Equal(t, http.StatusForbidden, code, text)
+	s.Once("crm.deal.update", eventtest.Fail(http.StatusBadRequest, "ERROR_CORE", ""))
+	code, text = send(shown[1])
+	require.Equal(t, http.StatusBadGateway, code, text)
+	require.NoError(t, s.portals.Forget(t.Context(), s.MemberID()))
+	code, text = send(shown[1])
+	require.Equal(t, http.StatusUnauthorized, code, text)
+	require.Equal(t, http.StatusForbidden, open(func(*http.Request) {}).Code, "of no known portal")
+	require.Equal(t, http.StatusMethodNotAllowed, open(func(r *http.Request) { r.Method = http.MethodGet }).Code)
 }
 
 func TestRecipeLater(t *testing.T) {

@@ -94,7 +94,7 @@ func handlers(log *slog.Logger, portals *oauth.Portals, api *rest.Clients, handl
 		if deal.Amount < 1_000_000 {
 			return nil
 		}
-		as := api.Portal(d.MemberID()).As(portals.ActingOrApp(d)) // as the user who added it, if the event has a token
+		as := api.Portal(d.MemberID()).As(portals.ActingOrApp(d)) // as the user who added it; as the application if nobody did
 		return as.Call(ctx, "crm.deal.update", map[string]any{
 			"id": deal.ID, "fields": map[string]any{"COMMENTS": "Please have this checked."},
 		}, nil)
