@@ -2,12 +2,16 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -25,6 +29,10 @@ type Deal struct {
 }
 
 func main() {
+	if names := missing(os.Getenv, "B24_CLIENT_ID", "B24_CLIENT_SECRET", "PUBLIC_URL"); names != "" {
+		fmt.Fprintln(os.Stderr, "app: set", names)
+		os.Exit(2)
+	}
 	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	store, err := oauth.NewFileStore("installations")
@@ -38,10 +46,15 @@ func main() {
 	}
 }
 
+// missing names the variables that are not set, or nothing.
+func missing(env func(string) string, names ...string) string {
+	return strings.Join(slices.DeleteFunc(names, func(name string) bool { return env(name) != "" }), ", ")
+}
+
 // run serves the application on LISTEN until ctx ends. PUBLIC_URL is the address of its event
-// handler from outside, such as https://app.example.com/bitrix24.
+// handler from outside, such as https://app.example.com/bitrix24/events.
 func run(ctx context.Context, log *slog.Logger, env func(string) string, store oauth.Store) error {
-	cfg, opts, err := oauth.FromEnv(env) // B24_CLIENT_ID and B24_CLIENT_SECRET
+	cfg, opts, err := oauth.FromEnv(env) // B24_CLIENT_ID, B24_CLIENT_SECRET, and what a portal for tests needs
 	if err != nil {
 		return err
 	}
@@ -67,13 +80,13 @@ func run(ctx context.Context, log *slog.Logger, env func(string) string, store o
 		return err
 	}
 	routes := http.NewServeMux()
-	routes.Handle("/bitrix24", hook)
-	routes.Handle("/install", page)
+	routes.Handle("/bitrix24/events", hook)
+	routes.Handle("/bitrix24/install", page)
 	routes.HandleFunc("GET /stats", func(w http.ResponseWriter, _ *http.Request) {
 		_ = json.NewEncoder(w).Encode(map[string]any{"events": hook.Stats(), "calls": api.Stats()})
 	})
 	go background(ctx, log, portals, api, mux.Bindings(handlerURL))
-	server := &http.Server{Addr: env("LISTEN"), Handler: routes, ReadHeaderTimeout: 10 * time.Second}
+	server := &http.Server{Addr: cmp.Or(env("LISTEN"), "127.0.0.1:8080"), Handler: routes, ReadHeaderTimeout: 10 * time.Second}
 	return webhook.Serve(ctx, server, 30*time.Second, hook.Shutdown, portals.Shutdown)
 }
 

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"testing"
 	"time"
 
@@ -16,22 +17,50 @@ import (
 	"github.com/b24events/b24events/oauth"
 )
 
-func TestRun(t *testing.T) {
+// TestMain lets the tests start the program itself.
+func TestMain(m *testing.M) {
+	programtest.Main(m, func() {
+		main()
+		os.Exit(0)
+	})
+}
+
+// TestMissingSettings: one line names everything that is missing.
+func TestMissingSettings(t *testing.T) {
 	t.Parallel()
+	for says, env := range map[string]programtest.Env{
+		"B24_CLIENT_ID, B24_CLIENT_SECRET, PUBLIC_URL": nil,
+		"B24_CLIENT_SECRET, PUBLIC_URL":                {"B24_CLIENT_ID": "local.1"},
+		"B24_CLIENT_ID":                                {"B24_CLIENT_SECRET": "x", "PUBLIC_URL": "https://a.example"},
+	} {
+		e := programtest.StartExec(t, programtest.ExecConfig{Env: env})
+		require.Equal(t, 2, e.Wait(t))
+		require.Equal(t, "app: set "+says+"\n", e.Stderr.String())
+	}
+}
+
+// freeAddr returns an address at which nothing listens.
+func freeAddr(t *testing.T) string {
+	t.Helper()
 	taken, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	addr := taken.Addr().String()
 	require.NoError(t, taken.Close())
+	return taken.Addr().String()
+}
+
+func TestRun(t *testing.T) {
+	t.Parallel()
+	addr := freeAddr(t)
 	portal := eventtest.NewPortal(t)
 	clerk := portal.AddUser(eventtest.User{Name: "Clerk"})
 	app, err := portal.AddApp(eventtest.App{
-		Scope: []string{"crm"}, UI: true, HandlerURL: "http://" + addr + "/install",
+		Scope: []string{"crm"}, UI: true, HandlerURL: "http://" + addr + "/bitrix24/install",
 	})
 	require.NoError(t, err)
 	env := map[string]string{
 		"B24_CLIENT_ID": app.ClientID(), "B24_CLIENT_SECRET": string(app.ClientSecret()),
 		"B24_OAUTH_HOSTS": portal.OAuthHost(), "B24_INSECURE_HTTP": "1",
-		"LISTEN": addr, "PUBLIC_URL": "http://" + addr + "/bitrix24",
+		"LISTEN": addr, "PUBLIC_URL": "http://" + addr + "/bitrix24/events",
 	}
 	var logged programtest.Output
 	log, store := slog.New(slog.NewTextHandler(&logged, nil)), oauth.NewMemoryStore()

@@ -5,9 +5,12 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -32,6 +35,10 @@ type Table interface {
 }
 
 func main() {
+	if names := missing(os.Getenv, "B24_CLIENT_ID", "B24_CLIENT_SECRET", "B24_MEMBER_ID", "B24_CLIENT_ENDPOINT", "B24_REFRESH_TOKEN"); names != "" {
+		fmt.Fprintln(os.Stderr, "mirror: set", names)
+		os.Exit(2)
+	}
 	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	store, err := oauth.NewFileStore("tokens")
@@ -43,6 +50,11 @@ func main() {
 		log.Error("the program failed", "error", err)
 		os.Exit(1)
 	}
+}
+
+// missing names the variables that are not set, or nothing.
+func missing(env func(string) string, names ...string) string {
+	return strings.Join(slices.DeleteFunc(names, func(name string) bool { return env(name) != "" }), ", ")
 }
 
 // run keeps the table equal to the portal's deals until ctx ends.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -43,6 +44,27 @@ func (r *rows) titles() map[int64]string {
 		titles[id] = deal.Title
 	}
 	return titles
+}
+
+// TestMain lets the tests start the program itself.
+func TestMain(m *testing.M) {
+	programtest.Main(m, func() {
+		main()
+		os.Exit(0)
+	})
+}
+
+// TestMissingSettings: one line names everything that is missing.
+func TestMissingSettings(t *testing.T) {
+	t.Parallel()
+	for says, env := range map[string]programtest.Env{
+		"B24_CLIENT_ID, B24_CLIENT_SECRET, B24_MEMBER_ID, B24_CLIENT_ENDPOINT, B24_REFRESH_TOKEN": nil,
+		"B24_CLIENT_SECRET, B24_REFRESH_TOKEN":                                                    {"B24_CLIENT_ID": "local.1", "B24_MEMBER_ID": "m", "B24_CLIENT_ENDPOINT": "https://a.example/rest/"},
+	} {
+		e := programtest.StartExec(t, programtest.ExecConfig{Env: env})
+		require.Equal(t, 2, e.Wait(t))
+		require.Equal(t, "mirror: set "+says+"\n", e.Stderr.String())
+	}
 }
 
 func TestRun(t *testing.T) {

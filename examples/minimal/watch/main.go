@@ -2,11 +2,17 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
 	"os/signal"
+	"slices"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -16,16 +22,39 @@ import (
 )
 
 func main() {
+	if names := missing(os.Getenv, "B24_INCOMING_WEBHOOK", "B24_APPLICATION_TOKEN"); names != "" {
+		fmt.Fprintln(os.Stderr, "watch: set", names)
+		os.Exit(2)
+	}
 	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	portal, err := rest.NewWebhook(os.Getenv("B24_INCOMING_WEBHOOK")) // to read what changed
+	portal, err := newPortal(os.Getenv)
 	if err == nil {
-		err = run(ctx, log, portal, os.Getenv("B24_APPLICATION_TOKEN"), "127.0.0.1:8080")
+		err = run(ctx, log, portal, os.Getenv("B24_APPLICATION_TOKEN"), cmp.Or(os.Getenv("LISTEN"), "127.0.0.1:8080"))
 	}
 	stop()
 	if err != nil {
 		log.Error("the program failed", "error", err)
 		os.Exit(1)
+	}
+}
+
+// missing names the variables that are not set, or nothing.
+func missing(env func(string) string, names ...string) string {
+	return strings.Join(slices.DeleteFunc(names, func(name string) bool { return env(name) != "" }), ", ")
+}
+
+// newPortal returns access by the incoming webhook, to read what changed. B24_INSECURE_HTTP=1
+// allows http on loopback, for a portal on this machine such as devportal.
+func newPortal(env func(string) string) (*rest.Client, error) {
+	insecure, err := strconv.ParseBool(cmp.Or(env("B24_INSECURE_HTTP"), "0"))
+	switch {
+	case err != nil:
+		return nil, errors.New("B24_INSECURE_HTTP must be 1, 0 or empty")
+	case insecure:
+		return rest.NewWebhook(env("B24_INCOMING_WEBHOOK"), rest.WithInsecureHTTP())
+	default:
+		return rest.NewWebhook(env("B24_INCOMING_WEBHOOK"))
 	}
 }
 
@@ -36,7 +65,7 @@ type Deal struct {
 	Closed bool    `b24:"CLOSED"`
 }
 
-// run takes events at /bitrix24 until ctx ends, and handles all that it acknowledged.
+// run takes events at /bitrix24/events until ctx ends, and handles all that it acknowledged.
 func run(ctx context.Context, log *slog.Logger, portal *rest.Client, token, addr string) error {
 	mux := event.NewMux()
 	event.On(mux, event.OnCrmDealUpdate, func(ctx context.Context, d *event.Delivery, e event.CRMEntity) error {
@@ -52,7 +81,7 @@ func run(ctx context.Context, log *slog.Logger, portal *rest.Client, token, addr
 		return err
 	}
 	routes := http.NewServeMux() // or chi, gin, echo: hook is an http.Handler
-	routes.Handle("/bitrix24", hook)
+	routes.Handle("/bitrix24/events", hook)
 	server := &http.Server{Addr: addr, Handler: routes, ReadHeaderTimeout: 10 * time.Second}
 	return webhook.Serve(ctx, server, 30*time.Second, hook.Shutdown)
 }
