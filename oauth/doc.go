@@ -47,8 +47,9 @@
 //
 // A [Portals] gives rest.NewClients the application's own token, which is that of whoever installed
 // it. [Portals.Acting] gives the token of the user who caused an event, for an hour after the
-// event; [Portals.ActingOrApp] gives the application's for events that nobody caused.
-// [Portals.User] gives the token of a user that [Portals.KeepUser] or [Portals.ExchangeUser] stored.
+// event. For events that nobody caused, [Portals.ActingOrApp] gives the application's token.
+// [Portals.User] gives the token of a user that [Portals.KeepUser] or [Portals.ExchangeUser]
+// stored.
 //
 // # Pages
 //

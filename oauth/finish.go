@@ -82,9 +82,9 @@ func parseScript(raw string, plain plainhttp.Hosts) (script, error) {
 // [DefaultScriptURL], or that of [WithScriptURL]. It is for pages of your own.
 func (p *Portals) ScriptURL() string { return p.script.url }
 
-// FinishPolicy returns the Content-Security-Policy of the page of [Portals.FinishInstall]. It allows
-// the platform's script by its origin, and the page's own by its hash. FinishInstall sends it in
-// place of one that a middleware has set before. If something behind the program adds another
+// FinishPolicy returns the Content-Security-Policy of the page of [Portals.FinishInstall]. It
+// allows the platform's script by its origin, and the page's own by its hash. FinishInstall sends
+// it in place of one that a middleware has set before. If something behind the program adds another
 // policy, that one must allow the same two scripts.
 func (p *Portals) FinishPolicy() string {
 	return "script-src " + p.script.origin + " '" + finishHash + "'; object-src 'none'; base-uri 'none'"

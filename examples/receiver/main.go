@@ -5,8 +5,8 @@
 // With B24_APPLICATION_TOKEN it accepts the events of outgoing webhooks. With B24_CLIENT_ID and
 // B24_CLIENT_SECRET it is an application: it verifies and stores installations, and binds EVENTS to
 // PUBLIC_URL, at each installation and at its start. An application with pages is installed by its
-// page /bitrix24/install, which loads the script BX24 from B24_JS_URL if that is set. It can be both. GET /healthz reports whether it is ready, and GET
-// /metrics its counters.
+// page /bitrix24/install, which loads the script BX24 from B24_JS_URL if that is set. It can be
+// both. GET /healthz reports whether it is ready, and GET /metrics its counters.
 //
 // QUEUE=durable keeps events that were answered 200 in a file in B24_DATA until they are printed,
 // across crashes. QUEUE_URL keeps them in PostgreSQL or NATS JetStream, so that several receivers

@@ -115,8 +115,8 @@ func handlers(log *slog.Logger, portals *oauth.Portals, api *rest.Clients, handl
 	return mux
 }
 
-// background brings the bindings of all portals up to date, and then keeps tokens alive where
-// nothing happens for months.
+// background brings the bindings of all portals up to date, and then keeps the tokens of quiet
+// portals alive.
 func background(ctx context.Context, log *slog.Logger, portals *oauth.Portals, api *rest.Clients, want []event.Binding) {
 	report, err := oauth.ReconcileAll(ctx, portals, api.Portal, want)
 	log.InfoContext(ctx, "the portals' bindings are compared", "report", report.String(), "error", err)
