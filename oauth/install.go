@@ -41,7 +41,7 @@ const duplicateTries = 5
 func (p *Portals) Install(ctx context.Context, auth event.Auth) (Installation, error) {
 	in, copied, err := p.install(ctx, installClaim{Auth: auth, page: true})
 	if err == nil {
-		in, err = p.setUpByPage(ctx, in)
+		in, err = p.setUpByPage(ctx, in, copied)
 	}
 	if err != nil {
 		return Installation{}, err

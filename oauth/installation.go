@@ -40,7 +40,7 @@ type Installation struct {
 
 	InstalledAt time.Time // when an install event, page or code was last verified, UTC
 	EventTime   time.Time // ts of the last verified ONAPPINSTALL, on the portal's clock, UTC; zero if none came
-	SetUpAt     time.Time // when Hooks.Installed last succeeded, UTC; zero if it never did
+	SetUpAt     time.Time // InstalledAt of the last installation for which Hooks.Installed succeeded; zero if there is none
 	UpdatedAt   time.Time // when any of this last changed, UTC
 }
 

@@ -98,7 +98,6 @@ type lifecycle struct {
 	portals *Portals
 	hooks   Hooks
 	done    once
-	setUps  setUps
 }
 
 // provenOnly lets handle get only deliveries that are proven for the application. It ignores those

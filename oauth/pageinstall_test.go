@@ -282,3 +282,100 @@ func TestReloadedInstallPage(t *testing.T) {
 		require.Len(t, a.runs(), runs, "it is the same installation")
 	})
 }
+
+// TestPageOfAnotherInstallationDuringTheHook: the application is installed again while the hook of
+// the first installation runs. What that hook did may be gone, so the second one runs its own.
+func TestPageOfAnotherInstallationDuringTheHook(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := newPageApp(t)
+		require.NoError(t, a.app.Install(t.Context()))
+		require.Equal(t, []bool{true}, a.runs())
+		a.hook = func(oauth.Installation, event.AppInstall) error { pass(10 * time.Second); return nil }
+		pass(time.Second)
+		var all sync.WaitGroup
+		for range 2 {
+			all.Go(func() {
+				_, err := a.portals.Install(t.Context(), pageOf(a.grant(t)))
+				require.NoError(t, err)
+			})
+			pass(5 * time.Second)
+		}
+		all.Wait()
+		require.Equal(t, []bool{true, false, false}, a.runs())
+		in := load(t, a.store, a.MemberID())
+		require.Equal(t, in.InstalledAt, in.SetUpAt)
+	})
+}
+
+// TestPageAfterAClockWentBack: another replica, whose clock is ahead, has set the portal up.
+func TestPageAfterAClockWentBack(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := newPageApp(t)
+		require.NoError(t, a.app.Install(t.Context()))
+		in, version, err := a.store.Load(t.Context(), a.key)
+		require.NoError(t, err)
+		in.InstalledAt, in.SetUpAt = in.InstalledAt.Add(time.Minute), in.SetUpAt.Add(time.Minute)
+		_, err = a.store.Swap(t.Context(), a.key, version, in)
+		require.NoError(t, err)
+		pass(time.Second)
+		require.Equal(t, 200, a.open(t))
+		require.Equal(t, []bool{true, false}, a.runs(), "a page with new tokens is a repeated installation")
+	})
+}
+
+// TestPageRunsTheHooksOfEachLifecycle: each runs once, and all again if one fails.
+func TestPageRunsTheHooksOfEachLifecycle(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := newPageApp(t)
+		var second int
+		failure := errors.New("the second fails")
+		a.portals.Lifecycle(event.NewMux(), oauth.Hooks{Installed: func(context.Context, oauth.Installation, event.AppInstall) error {
+			second++
+			pass(time.Second)
+			return failure
+		}})
+		require.Error(t, a.app.Install(t.Context()))
+		require.Len(t, a.runs(), 1)
+		require.Equal(t, 1, second)
+		require.True(t, load(t, a.store, a.MemberID()).SetUpAt.IsZero())
+		failure = nil
+		page := pageOf(a.grant(t))
+		var all sync.WaitGroup
+		for range 5 {
+			all.Go(func() {
+				_, err := a.portals.Install(t.Context(), page)
+				require.NoError(t, err)
+			})
+		}
+		all.Wait()
+		require.Len(t, a.runs(), 2)
+		require.Equal(t, 2, second)
+		require.False(t, load(t, a.store, a.MemberID()).SetUpAt.IsZero())
+	})
+}
+
+// TestHookAfterAWait: the time that a page waits for another page's hook is not taken from its own
+// hook's minute.
+func TestHookAfterAWait(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := newPageApp(t)
+		require.NoError(t, a.app.Install(t.Context()))
+		a.hook = func(oauth.Installation, event.AppInstall) error { pass(50 * time.Second); return nil }
+		pass(time.Second)
+		var all sync.WaitGroup
+		for range 2 {
+			page := pageOf(a.grant(t))
+			all.Go(func() {
+				_, err := a.portals.Install(t.Context(), page)
+				require.NoError(t, err)
+			})
+			pass(time.Second)
+		}
+		all.Wait()
+		require.Len(t, a.runs(), 3)
+	})
+}

@@ -65,6 +65,7 @@ type Portals struct {
 	admission *admission
 	trades    tradeCache
 	removals  removals
+	setUps    setUps
 	meter     meter
 	http      *http.Client // of WithHTTPClient; nil without it
 	script    script       // of pages

@@ -10,7 +10,8 @@ import (
 )
 
 const (
-	// pageHookTimeout limits Hooks.Installed on a page, for which a person waits.
+	// pageHookTimeout limits Hooks.Installed on a page, for which a person waits, and how long it may
+	// wait for the hook of another page or event.
 	pageHookTimeout = time.Minute
 	// eventAfterPage is how long after its page an installation's ONAPPINSTALL counts as a copy. The
 	// platform fires it when the page calls BX24.installFinish.
@@ -68,65 +69,103 @@ func (s *setUps) pageDone(memberID string) {
 func (s *setUps) takePage(memberID string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	at, ok := s.pages[memberID]
+	ok := s.hasPageLocked(memberID)
 	delete(s.pages, memberID)
+	return ok
+}
+
+// hasPage reports whether a page has set a portal up lately, and its event has not come yet.
+func (s *setUps) hasPage(memberID string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.hasPageLocked(memberID)
+}
+
+// hasPageLocked is hasPage. s.mu must be held.
+func (s *setUps) hasPageLocked(memberID string) bool {
+	at, ok := s.pages[memberID]
 	return ok && time.Since(at) < eventAfterPage
 }
 
-// setUpByPage runs the hooks of an installation that came with a page. It returns what is stored
-// then.
-func (p *Portals) setUpByPage(ctx context.Context, in Installation) (Installation, error) {
-	ctx = context.WithoutCancel(ctx) // the person may leave the page, but the portal is to be set up
-	ran := false
+// setUpByPage runs the hooks of an installation that came with a page, unless they have succeeded
+// for it, or for a later one. copied means that the page brought nothing new. setUpByPage returns
+// what is stored then.
+func (p *Portals) setUpByPage(ctx context.Context, in Installation, copied bool) (Installation, error) {
+	var hooks []func(context.Context, Installation, event.AppInstall) error
 	for _, l := range p.removals.all() {
-		if l.hooks.Installed == nil {
-			continue
-		}
-		ran = true
-		if err := l.installedByPage(ctx, in); err != nil {
-			return Installation{}, err
+		if l.hooks.Installed != nil {
+			hooks = append(hooks, l.hooks.Installed)
 		}
 	}
-	if !ran {
+	if len(hooks) == 0 {
 		return in, nil
+	}
+	ctx = context.WithoutCancel(ctx) // the person may leave the page, but the portal is to be set up
+	done := func(current Installation) bool {
+		return current.isSetUp() || current.isSetUpFor(in.InstalledAt) || (copied && p.setUps.hasPage(in.MemberID))
+	}
+	if err := p.runPageHooks(ctx, in.MemberID, done, hooks); err != nil {
+		return Installation{}, err
 	}
 	return p.Installation(ctx, in.MemberID)
 }
 
-// installedByPage runs the hook for an installation that came with a page, unless it has run since
-// the installation was stored.
-func (l *lifecycle) installedByPage(ctx context.Context, in Installation) error {
-	ctx, cancel := context.WithTimeout(ctx, pageHookTimeout)
+func (p *Portals) runPageHooks(
+	ctx context.Context, memberID string, done func(current Installation) bool,
+	hooks []func(context.Context, Installation, event.AppInstall) error,
+) error {
+	wait, cancel := context.WithTimeout(ctx, pageHookTimeout)
 	defer cancel()
-	unlock, err := l.setUps.lock(ctx, in.MemberID)
+	unlock, err := p.setUps.lock(wait, memberID)
 	if err != nil {
 		return hookError(err)
 	}
 	defer unlock()
-	current, err := l.portals.Installation(ctx, in.MemberID)
+	current, err := p.Installation(ctx, memberID)
 	switch {
 	case err != nil:
 		return err
-	case !current.SetUpAt.IsZero() && !current.SetUpAt.Before(in.InstalledAt):
+	case done(current):
 		return nil
 	}
-	if err := l.hooks.Installed(ctx, current, event.AppInstall{}); err != nil {
-		return hookError(err)
+	for _, hook := range hooks {
+		if err := runPageHook(ctx, current, hook); err != nil {
+			return hookError(err)
+		}
 	}
-	l.setUps.pageDone(in.MemberID)
-	return l.markSetUp(ctx, in.MemberID)
+	p.setUps.pageDone(memberID)
+	return p.markSetUp(ctx, current)
+}
+
+func runPageHook(ctx context.Context, in Installation, hook func(context.Context, Installation, event.AppInstall) error) error {
+	ctx, cancel := context.WithTimeout(ctx, pageHookTimeout)
+	defer cancel()
+	return hook(ctx, in.clone(), event.AppInstall{})
 }
 
 // hookError is the error of a page whose hook failed.
 func hookError(err error) error { return &Error{Op: opInstall, Kind: ErrHook, Err: err} }
 
-// markSetUp stores that the hook has succeeded for the stored installation.
-func (l *lifecycle) markSetUp(ctx context.Context, memberID string) error {
-	_, err := l.portals.change(ctx, l.portals.appKey(memberID), func(in *Installation) bool {
-		if in.SetUpAt.After(in.InstalledAt) {
+// isSetUp reports whether the hook has succeeded for this very installation. Times are compared for
+// equality only, because the clocks of processes differ, and because an installation may be
+// replaced while the hook of the one before runs.
+func (in Installation) isSetUp() bool { return in.isSetUpFor(in.InstalledAt) }
+
+// isSetUpFor reports whether the installation for which the hook has last succeeded is the one from
+// a time. A zero time is that of an installation from configuration, of which there is one.
+func (in Installation) isSetUpFor(installedAt time.Time) bool {
+	return !in.SetUpAt.IsZero() && (installedAt.IsZero() || in.SetUpAt.Equal(installedAt))
+}
+
+// markSetUp stores that the hook has succeeded for an installation.
+func (p *Portals) markSetUp(ctx context.Context, done Installation) error {
+	_, err := p.change(ctx, p.appKey(done.MemberID), func(in *Installation) bool {
+		if in.isSetUp() {
 			return false
 		}
-		in.SetUpAt = time.Now().UTC()
+		if in.SetUpAt = done.InstalledAt; in.SetUpAt.IsZero() {
+			in.SetUpAt = time.Now().UTC()
+		}
 		return true
 	})
 	return ignoreNotFound(err)
@@ -137,22 +176,24 @@ func (l *lifecycle) installed(ctx context.Context, d *event.Delivery, e event.Ap
 	if l.hooks.Installed == nil {
 		return nil
 	}
-	unlock, err := l.setUps.lock(ctx, d.MemberID())
+	p := l.portals
+	unlock, err := p.setUps.lock(ctx, d.MemberID())
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	in, err := l.portals.Installation(ctx, d.MemberID())
+	in, err := p.Installation(ctx, d.MemberID())
+	copied := d.Proof.By != event.ProofTokens // it brought no new tokens
 	switch {
 	case err != nil && !errors.Is(err, ErrNotFound):
 		return err
-	case err == nil && d.Proof.By != event.ProofTokens && in.SetUpAt.After(in.InstalledAt):
-		return nil // a copy of what is set up already, which brought no new tokens
-	case err == nil && !in.SetUpAt.IsZero() && l.setUps.takePage(d.MemberID()):
-		return l.markSetUp(ctx, d.MemberID()) // the page of the same installation has set it up
+	case err == nil && copied && (in.isSetUp() || p.setUps.hasPage(d.MemberID())):
+		return nil
+	case err == nil && !copied && !in.SetUpAt.IsZero() && p.setUps.takePage(d.MemberID()):
+		return p.markSetUp(ctx, in) // the page of the same installation has set it up
 	}
 	if err := runHook(ctx, l, d, l.hooks.Installed, e); err != nil {
 		return err
 	}
-	return l.markSetUp(ctx, d.MemberID())
+	return p.markSetUp(ctx, in)
 }
