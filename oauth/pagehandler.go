@@ -55,8 +55,8 @@ const (
 // PageOption configures [PageHandler]. A nil PageOption is skipped.
 type PageOption func(*Page) error
 
-// WithPageLogger sets the logger for refusals: WARN for those that the sender caused, ERROR if a
-// page could not be verified. The attributes are reason (a [PageReason]), status, remote_addr and
+// WithPageLogger sets the logger for refusals: WARN for those that the sender caused or did not wait
+// for, ERROR if a page could not be verified. The attributes are reason (a [PageReason]), status, remote_addr and
 // error; nothing of the request is logged. Package oauth logs unconfirmed tokens itself, with the
 // logger of [WithLogger]. Without this option, the lines go to slog.Default as it is when
 // [PageHandler] is called.
@@ -229,7 +229,7 @@ func (p *Page) refuse(w http.ResponseWriter, r *http.Request, reason PageReason,
 		return // Portals has logged it
 	}
 	level := slog.LevelWarn
-	if reason == PageUnavailable {
+	if reason == PageUnavailable && r.Context().Err() == nil { // a browser that does not wait is no failure
 		level = slog.LevelError
 	}
 	attrs := []slog.Attr{

@@ -74,6 +74,23 @@ func TestPageRefusalsAreLoggedAndCounted(t *testing.T) {
 	}
 }
 
+// TestPageWhoseBrowserLeaves: a browser that does not wait is no failure of the application.
+func TestPageWhoseBrowserLeaves(t *testing.T) {
+	t.Parallel()
+	out, logger := pageLogs()
+	ctx, leave := context.WithCancel(t.Context())
+	h, err := oauth.PageHandler(func(ctx context.Context, _ event.Auth) (oauth.Installation, error) {
+		leave()
+		return oauth.Installation{}, ctx.Err()
+	}, func(http.ResponseWriter, *http.Request, *event.Delivery, oauth.Installation) {}, oauth.WithPageLogger(logger))
+	require.NoError(t, err)
+	r := httptest.NewRequestWithContext(ctx, http.MethodPost, "/", strings.NewReader("AUTH_ID=a&REFRESH_ID=b&member_id="+member))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	require.Equal(t, http.StatusServiceUnavailable, open(t, h, r).Code)
+	require.Contains(t, out.String(), `"level":"WARN"`)
+	require.Equal(t, uint64(1), h.Stats().Refused[oauth.PageUnavailable])
+}
+
 func TestPageOptions(t *testing.T) {
 	t.Parallel()
 	_, err := oauth.PageHandler(

@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -136,8 +137,8 @@ func WithReconcileOptions(opts ...event.ReconcileOption) ReconcileAllOption {
 // [Portals.Lifecycle] before. A removal that cannot be confirmed counts as a failure.
 //
 // Failures of portals are in the report and in the log, and do not end the call. The error is an
-// [ErrConfig]; an [ErrStore] if the portals could not be listed; or that of ctx if it ended. The
-// report is valid in any case. ReconcileAll needs memory for 10,000 member IDs at most, whatever
+// [ErrConfig]; an [ErrStore] if the portals could not be listed, or not all of them; or that of ctx
+// if it ended. The report is valid in any case. ReconcileAll needs memory for 10,000 member IDs at most, whatever
 // the number of portals. It costs a request for each portal, and a renewal if the token has
 // expired. So with many portals run it in a goroutine, and in one process only if several start
 // together.
@@ -185,15 +186,15 @@ type reconciler struct {
 
 func (r *reconciler) run(ctx context.Context) (ReconcileReport, error) {
 	failure := r.each(ctx, r.stored(ctx), func(memberID string) { r.try(ctx, memberID, min(firstTry, r.cfg.timeout), true) })
-	again := r.aside
-	if failure == nil {
-		failure = r.each(ctx, func(yield func(string, error) bool) {
+	if again := r.aside; ctx.Err() == nil { // also if the list failed midway
+		ended := r.each(ctx, func(yield func(string, error) bool) {
 			for _, memberID := range again {
 				if !yield(memberID, nil) {
 					return
 				}
 			}
 		}, func(memberID string) { r.try(ctx, memberID, r.cfg.timeout, false) })
+		failure = cmp.Or(failure, ended)
 	}
 	report := r.report
 	r.portals.log.LogAttrs(ctx, slog.LevelInfo, "bitrix24 bindings reconciled", slog.Int(keyPortals, report.Portals),

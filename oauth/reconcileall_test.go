@@ -264,6 +264,49 @@ func TestReconcileAllWithBrokenStore(t *testing.T) {
 	require.ErrorIs(t, err, errDisk)
 }
 
+// TestReconcileAllWhoseListFailsMidway: what was found before gets its second try.
+func TestReconcileAllWhoseListFailsMidway(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 3, &listFailsMidway{Store: oauth.NewMemoryStore()})
+		f.portals[0].Once("event.get", eventtest.Delay(time.Hour)) // hangs at the first try
+		report, err := f.reconcile(t)
+		require.ErrorIs(t, err, oauth.ErrStore)
+		require.ErrorIs(t, err, errDisk)
+		require.Equal(t, oauth.ReconcileReport{Portals: 3, Changed: 3, Bound: 6}, report)
+	})
+}
+
+// listFailsMidway is a store whose second page cannot be read. The first one is full.
+type listFailsMidway struct{ oauth.Store }
+
+func (s *listFailsMidway) List(ctx context.Context, after oauth.Key, limit int) ([]oauth.Key, error) {
+	if after.MemberID != "" {
+		return nil, errDisk
+	}
+	page, err := s.Store.List(ctx, after, limit)
+	for n := int64(1); err == nil && len(page) < limit; n++ {
+		page = append(page, oauth.Key{ClientID: clientID, MemberID: "z", UserID: n})
+	}
+	return page, err
+}
+
+// TestReconcileAllWhoseHookPanics: the other portals are reconciled, and the installation is kept.
+func TestReconcileAllWhoseHookPanics(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 3, oauth.NewMemoryStore())
+		require.NoError(t, f.apps[1].Uninstall(false))
+		f.hook = func(string) error { panic(planted) }
+		report, err := f.reconcile(t)
+		require.NoError(t, err)
+		require.Equal(t, 2, report.Changed, report.String())
+		require.Equal(t, 1, report.Failed, report.String())
+		require.NotContains(t, report.String(), planted)
+		f.requireRemoved(t, 1, false)
+	})
+}
+
 // brokenList is a store that lists nothing.
 type brokenList struct{ oauth.Store }
 

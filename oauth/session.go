@@ -52,8 +52,13 @@ type Session struct {
 //     and Partitioned, so that it also arrives in a frame if the browser allows that.
 //
 // Browsers may send the cookie with requests that other sites cause. So a cookie is refused for a
-// method that changes something, if the request comes from another origin (ErrCrossOrigin), as
-// http.CrossOriginProtection decides. Handlers of GET and HEAD must change nothing.
+// method that changes something, and for a WebSocket, if the request comes from another origin
+// (ErrCrossOrigin), as http.CrossOriginProtection decides. Handlers of GET and HEAD must change
+// nothing.
+//
+// A browser has one cookie for all pages of a host: that of the page that was opened last. If
+// somebody works on two portals, or two applications share a host, a form of the first page then
+// acts for the second. The header has no such limit, so use it for what changes something.
 //
 // Sessions is safe for concurrent use. Make it with [Portals.Sessions]; the zero Sessions refuses
 // everything.
@@ -74,8 +79,9 @@ type SessionOption func(*sessionConfig) error
 
 // WithSessionKeys sets the secrets of sessions, each of 32 random bytes or more. The first one
 // signs and all of them check. To replace a key, put the new one in front, and drop the old one
-// after the longest session has ended. Without this option, the key is derived from the client
-// secret: then all sessions end when the client secret changes.
+// after the longest session has ended. With several replicas, first put the new one behind the old
+// one on all of them, or sessions of the first replica fail on the others. Without this option, the
+// key is derived from the client secret: then all sessions end when the client secret changes.
 func WithSessionKeys(keys ...event.Secret) SessionOption {
 	return func(cfg *sessionConfig) error {
 		if len(keys) == 0 {
@@ -215,8 +221,8 @@ func sessionSum(key []byte, signed string) []byte {
 
 // Of returns the session of a request: that of its Authorization header if it has a bearer token,
 // and else that of its cookie. It returns [ErrNoSession] if there is none, [ErrCrossOrigin] if a
-// request with the cookie comes from another origin and its method is not safe, and the errors of
-// [Sessions.Check].
+// request with the cookie comes from another origin and its method is not safe, or it opens a
+// WebSocket, and the errors of [Sessions.Check].
 func (s *Sessions) Of(r *http.Request) (Session, error) {
 	if token, ok := bearerToken(r); ok {
 		return s.Check(token)
@@ -225,7 +231,7 @@ func (s *Sessions) Of(r *http.Request) (Session, error) {
 	if len(cookies) == 0 {
 		return Session{}, &Error{Op: opSession, Kind: ErrNoSession}
 	}
-	if s.origin == nil || s.origin.Check(r) != nil {
+	if s.origin == nil || s.checkOrigin(r) != nil {
 		return Session{}, &Error{Op: opSession, Kind: ErrCrossOrigin}
 	}
 	// A browser that learned about partitions may send an older cookie, too. Nobody but this host
@@ -242,6 +248,17 @@ func (s *Sessions) Of(r *http.Request) (Session, error) {
 		}
 	}
 	return newest, failure
+}
+
+// checkOrigin returns an error if another site may have caused a request that is to change
+// something. A WebSocket begins with a GET, and may then do anything.
+func (s *Sessions) checkOrigin(r *http.Request) error {
+	if r.Header.Get("Upgrade") != "" {
+		upgrade := *r
+		upgrade.Method = http.MethodPost
+		r = &upgrade
+	}
+	return s.origin.Check(r)
 }
 
 // maxSessionCookies is how many cookies of a request are looked at.
