@@ -111,7 +111,8 @@ func (c *UserCredentials) isProvenFor(memberID string) bool {
 // check returns why the event's token cannot be used. asApp means that there is none, and that the
 // application's own access takes its place.
 func (c *UserCredentials) check(memberID string) (asApp bool, err error) {
-	kind, detail := ErrNoUserToken, ""
+	kind := ErrNoUserToken
+	var detail string
 	switch {
 	case c.d != nil && !c.isProvenFor(memberID):
 		detail = "the delivery is not proven to be this application's on this portal"

@@ -70,7 +70,7 @@ func (*Devportal) do(tb testing.TB, r *http.Request, result any) {
 	tb.Helper()
 	client := &http.Client{Timeout: Patience}
 	defer client.CloseIdleConnections()
-	response, err := client.Do(r) //nolint:gosec // to the process that the test started
+	response, err := client.Do(r)
 	if err != nil {
 		tb.Fatal(err)
 	}

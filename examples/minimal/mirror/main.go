@@ -35,7 +35,8 @@ type Table interface {
 }
 
 func main() {
-	if names := missing(os.Getenv, "B24_CLIENT_ID", "B24_CLIENT_SECRET", "B24_MEMBER_ID", "B24_CLIENT_ENDPOINT", "B24_REFRESH_TOKEN"); names != "" {
+	names := missing(os.Getenv, "B24_CLIENT_ID", "B24_CLIENT_SECRET", "B24_MEMBER_ID", "B24_CLIENT_ENDPOINT", "B24_REFRESH_TOKEN")
+	if names != "" {
 		fmt.Fprintln(os.Stderr, "mirror: set", names)
 		os.Exit(2)
 	}
