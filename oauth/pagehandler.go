@@ -55,11 +55,11 @@ const (
 // PageOption configures [PageHandler]. A nil PageOption is skipped.
 type PageOption func(*Page) error
 
-// WithPageLogger sets the logger for refusals: WARN for those that the sender caused or did not wait
-// for, ERROR if a page could not be verified. The attributes are reason (a [PageReason]), status, remote_addr and
-// error; nothing of the request is logged. Package oauth logs unconfirmed tokens itself, with the
-// logger of [WithLogger]. Without this option, the lines go to slog.Default as it is when
-// [PageHandler] is called.
+// WithPageLogger sets the logger for refusals: WARN for those that the sender caused or did not
+// wait for, ERROR if a page could not be verified. The attributes are reason (a [PageReason]),
+// status, remote_addr and error; nothing of the request is logged. Package oauth logs unconfirmed
+// tokens itself, with the logger of [WithLogger]. Without this option, the lines go to slog.Default
+// as it is when [PageHandler] is called.
 func WithPageLogger(l *slog.Logger) PageOption {
 	return func(p *Page) error {
 		if l == nil {
