@@ -14,17 +14,26 @@ type App struct {
 	ClientID     string       // random if empty
 	ClientSecret event.Secret // random if empty
 	Scope        []string     // permissions such as crm and task; every application has the basic ones
-	// HandlerURL is the address that gets ONAPPINSTALL. For an application with pages it is also the
-	// address of its installation page.
+	// HandlerURL is what the portal's form calls the path for the initial installation. Without pages
+	// it gets ONAPPINSTALL. With pages it is the installation page, which administrators see until
+	// [Application.FinishInstall].
 	HandlerURL string
-	// RedirectURL is the address that authorization codes are sent to. If it is empty, HandlerURL is
-	// used.
+	// PageURL is the page of an application with pages, which is opened once it is installed. If it is
+	// empty, that is HandlerURL, as if both fields of the portal's form had the same address.
+	//
+	// If only PageURL is set, there is no installation page: the application is installed at once, as
+	// the platform does it.
+	//
+	// Source: https://apidocs.bitrix24.com/settings/app-installation/local-apps/index.html
+	PageURL string
+	// RedirectURL is the address that authorization codes are sent to. If it is empty, PageURL is
+	// used, and then HandlerURL.
 	RedirectURL string
 	// Status is what app.info and token responses report: F free, D demo, T trial, P paid, L local, S
 	// by subscription. The default is L.
 	Status string
-	// UI makes an application with pages. It is installed, and gets events, only after
-	// [Application.FinishInstall].
+	// UI makes an application with pages. If it has an installation page, it is installed, and gets
+	// events, only after [Application.FinishInstall].
 	UI bool
 }
 
@@ -66,14 +75,17 @@ func (p *Portal) AddApp(spec App) (*Application, error) {
 		}
 	}
 	spec.Scope = slices.Clone(spec.Scope)
-	if spec.RedirectURL == "" {
-		spec.RedirectURL = spec.HandlerURL
+	spec.RedirectURL = cmp.Or(spec.RedirectURL, spec.PageURL, spec.HandlerURL)
+	for _, address := range []string{spec.HandlerURL, spec.PageURL} {
+		if err := checkURL(address, address == ""); err != nil {
+			return nil, err
+		}
 	}
-	if err := checkURL(spec.HandlerURL, spec.HandlerURL == ""); err != nil {
-		return nil, err
-	}
-	if spec.HandlerURL == "" && spec.UI {
-		return nil, misconfigured("an application with pages needs a HandlerURL to open")
+	switch {
+	case spec.UI && spec.HandlerURL == "" && spec.PageURL == "":
+		return nil, misconfigured("an application with pages needs a PageURL or a HandlerURL to open")
+	case !spec.UI && spec.PageURL != "":
+		return nil, misconfigured("an application without pages has no PageURL; set UI, or leave PageURL out")
 	}
 	if spec.Status = cmp.Or(spec.Status, "L"); !slices.Contains([]string{"F", "D", "T", "P", "L", "S"}, spec.Status) {
 		return nil, misconfigured("the status of an application is one of F, D, T, P, L and S")
@@ -118,9 +130,30 @@ func (a *Application) ApplicationToken() event.Secret {
 // Scope returns the application's permissions, without the basic ones.
 func (a *Application) Scope() []string { return slices.Clone(a.spec.Scope) }
 
-// HandlerURL returns the address that gets ONAPPINSTALL, or that the browser opens. It may be
-// empty.
+// HandlerURL returns the address that gets ONAPPINSTALL, or that of the installation page; see
+// [App]. It may be empty.
 func (a *Application) HandlerURL() string { return a.spec.HandlerURL }
+
+// PageURL returns the address that [Application.Frame] opens now: that of the installation page
+// until the application is installed, and after that the page's. Without pages it is HandlerURL. It
+// may be empty.
+func (a *Application) PageURL() string {
+	a.p.mu.Lock()
+	defer a.p.mu.Unlock()
+	return a.pageLocked()
+}
+
+// pageLocked returns the address that a browser opens now. p.mu must be held.
+func (a *Application) pageLocked() string {
+	if a.installed || !a.hasInstallPage() {
+		return cmp.Or(a.spec.PageURL, a.spec.HandlerURL)
+	}
+	return a.spec.HandlerURL
+}
+
+// hasInstallPage reports whether a page must call BX24.installFinish before the application is
+// installed.
+func (a *Application) hasInstallPage() bool { return a.spec.UI && a.spec.HandlerURL != "" }
 
 // UI reports whether the application has pages.
 func (a *Application) UI() bool { return a.spec.UI }

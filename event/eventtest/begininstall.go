@@ -7,15 +7,15 @@ import (
 
 // BeginInstall begins the installation of an application as the user does, but opens no page. It is
 // for programs that open the installation page in a real browser, with the request of
-// [Application.Frame]. An application without pages is installed when BeginInstall returns. The
-// errors are those of [Application.InstallAs], except those of the page.
+// [Application.Frame]. An application without an installation page is installed when BeginInstall
+// returns. The errors are those of [Application.InstallAs], except those of the page.
 func (a *Application) BeginInstall(user int64) error {
 	a.p.mu.Lock()
 	defer a.p.mu.Unlock()
-	if err := a.beginInstallLocked(user); err != nil || a.spec.UI {
+	if err := a.beginInstallLocked(user); err != nil || a.hasInstallPage() {
 		return err
 	}
-	a.installWithoutPagesLocked()
+	a.installAtOnceLocked()
 	return nil
 }
 
@@ -42,9 +42,9 @@ func (a *Application) beginInstallLocked(user int64) error {
 	return nil
 }
 
-// installWithoutPagesLocked completes the installation of an application without pages. p.mu must
-// be held.
-func (a *Application) installWithoutPagesLocked() {
+// installAtOnceLocked completes the installation of an application without an installation page.
+// p.mu must be held.
+func (a *Application) installAtOnceLocked() {
 	if a.spec.HandlerURL != "" {
 		a.p.addBindingLocked(&binding{app: a, event: "ONAPPINSTALL", handler: a.spec.HandlerURL})
 	}

@@ -20,6 +20,9 @@ type Bot struct {
 	// Webhook makes a bot of imbot.v2 in webhook mode: the portal sends its ONIMBOTV2* events to
 	// this URL.
 	Webhook string
+	// Fetch makes a bot of imbot.v2 in fetch mode: its ONIMBOTV2* events wait for
+	// imbot.v2.Event.get; see [Portal.EventLogs].
+	Fetch bool
 }
 
 // bot is a chat bot. It also has a user, which only its tokens name. Portal.mu guards it.
@@ -38,12 +41,12 @@ const maxBots = 5
 // AddBot registers a chat bot of the application as imbot.register does, but binds no handlers. Use
 // event.bind for the events ONIMBOTMESSAGEADD, ONIMBOTMESSAGEUPDATE, ONIMBOTMESSAGEDELETE,
 // ONIMBOTJOINCHAT and ONIMBOTDELETE. A bot with a Webhook is registered as imbot.v2.Bot.register
-// does, which also subscribes it.
+// does, which also subscribes it. So is a bot with Fetch, whose events wait to be polled.
 //
 // AddBot returns the ID of the bot. Users write to it by [Portal.Add] with the kind [ChatMessage].
 // If the application already has a bot with the code, AddBot returns its ID. The errors are
-// [ErrNotInstalled], [ErrClosed], [ErrConfig] for an unknown type or a bad Webhook, and one for a
-// sixth bot.
+// [ErrNotInstalled], [ErrClosed], [ErrConfig] for an unknown type, a bad Webhook, or both Webhook
+// and Fetch, and one for a sixth bot.
 func (a *Application) AddBot(b Bot) (int64, error) {
 	p := a.p
 	p.mu.Lock()
@@ -55,6 +58,8 @@ func (a *Application) AddBot(b Bot) (int64, error) {
 		return 0, ErrNotInstalled
 	case b.Type != "" && botType(b.Type) != b.Type:
 		return 0, misconfigured("the type of a bot is B, H, S or O")
+	case b.Webhook != "" && b.Fetch:
+		return 0, misconfigured("a bot has either a Webhook, or Fetch for one whose events are polled")
 	}
 	if b.Webhook != "" {
 		if err := checkURL(b.Webhook, false); err != nil {
@@ -71,7 +76,7 @@ func (a *Application) AddBot(b Bot) (int64, error) {
 	if !ok {
 		return 0, fmt.Errorf("eventtest: an application can have at most %d bots", maxBots)
 	}
-	if b.Webhook != "" && added.v2 == nil {
+	if (b.Webhook != "" || b.Fetch) && added.v2 == nil {
 		added.v2 = &botV2{}
 		p.subscribeLocked(added, b.Webhook)
 	}

@@ -57,7 +57,7 @@ func (a *Application) RotateBotToken(id int64) (event.Secret, error) {
 // in fetch mode.
 func (p *Portal) subscribeLocked(b *bot, url string) {
 	p.handlers.bound = slices.DeleteFunc(p.handlers.bound, func(have *binding) bool { return have.bot == b })
-	b.Webhook = url
+	b.Webhook, b.Fetch = url, url == ""
 	if url == "" {
 		return
 	}

@@ -19,7 +19,7 @@
 //
 // To test a handler without a portal, build a single request with [NewRequest]:
 //
-//	r, err := eventtest.NewRequest(ctx, event.OnCrmDealAdd, event.CRMEntity{ID: 7}, eventtest.WithToken("secret"))
+//	r, err := eventtest.NewRequest(ctx, event.OnCrmDealAdd, event.CRMEntity{ID: 7}, eventtest.WithToken("the-token-of-the-webhook"))
 //
 // or thousands, some twice and out of order, with a [Storm].
 //
@@ -67,6 +67,8 @@
 //	responses in XML                 the suffix .xml is accepted, the response is JSON
 //	https                            only by name, on a Network; on sockets incoming webhooks work over http, as if TLS ended in
 //	                                 front of the portal
+//	employees who open an            they get the installation page; the platform shows them a notice instead
+//	  application too early
 //	browser sessions                 no sessionauth; at /oauth/authorize/ the user is the administrator, who agrees
 //	rights                           only administrator or not; every user sees and changes every
 //	                                 object, except that sonet_group.get, log.blogpost.get and

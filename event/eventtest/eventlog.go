@@ -64,9 +64,14 @@ func (p *Portal) LoggedEvents() []LoggedEvent {
 	p.mu.Unlock()
 	list := make([]LoggedEvent, len(logged)) // without the lock, because converting the data takes time
 	for i, e := range logged {
-		list[i] = LoggedEvent{ID: e.id, BotID: e.bot, UserID: e.user, Event: e.name, Data: dataOf(e.data), Time: e.time}
+		list[i] = e.exported()
 	}
 	return list
+}
+
+// exported returns the event as callers see it.
+func (e loggedEvent) exported() LoggedEvent {
+	return LoggedEvent{ID: e.id, BotID: e.bot, UserID: e.user, Event: e.name, Data: dataOf(e.data), Time: e.time}
 }
 
 // RaiseForBot raises an event that only one bot of imbot.v2 gets, for example ONIMBOTV2CONTEXTGET

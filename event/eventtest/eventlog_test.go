@@ -319,3 +319,40 @@ func TestRaiseForWebhookBot(t *testing.T) {
 	require.Equal(t, "add", in.forms(t)[1].Get("data[action]"))
 	require.Empty(t, p.LoggedEvents())
 }
+
+// TestEventLogs shows what waits for a bot in fetch mode and for a subscribed user: how much, and
+// the offset that acknowledges all of it.
+func TestEventLogs(t *testing.T) {
+	t.Parallel()
+	p, c, bot := pollPortal(t)
+	require.Equal(t, []eventtest.EventLog{{BotID: bot}}, p.EventLogs(10), "the empty log of a bot")
+	added, err := c.app.AddBot(eventtest.Bot{Code: "second", Fetch: true})
+	require.NoError(t, err)
+	old, err := c.app.AddBot(eventtest.Bot{Code: "old"})
+	require.NoError(t, err)
+	require.Equal(t, []bool{true, true, false}, []bool{c.app.Bots()[bot].Fetch, c.app.Bots()[added].Fetch, c.app.Bots()[old].Fetch})
+	_, err = c.app.AddBot(eventtest.Bot{Code: "both", Fetch: true, Webhook: "http://127.0.0.1:9/"})
+	require.ErrorIs(t, err, eventtest.ErrConfig)
+
+	c.ok("im.v2.Event.subscribe", nil)
+	write(t, p, bot, "one")
+	write(t, p, bot, "two")
+	write(t, p, old, "three")
+	logs := p.EventLogs(2)
+	require.Len(t, logs, 3, "an old bot has none")
+	require.Equal(t, []int64{bot, added, 0}, []int64{logs[0].BotID, logs[1].BotID, logs[2].BotID})
+	require.Equal(t, []int{3, 0, 3}, []int{logs[0].Waiting, logs[1].Waiting, logs[2].Waiting}, "the bot also joined the chat")
+	require.Equal(t, eventtest.AdminID, logs[2].UserID)
+	require.Zero(t, logs[1].NextOffset)
+	require.Len(t, logs[0].Latest, 2)
+	require.Equal(t, "two", logs[0].Latest[1].Data.Get("message", "text").Text())
+	require.Empty(t, p.EventLogs(0)[0].Latest)
+
+	got := c.poll("imbot.v2.Event.get", obj{"botId": bot})
+	require.Equal(t, got.Next, logs[0].NextOffset, "as a bot sees it that reads all")
+	c.poll("imbot.v2.Event.get", obj{"botId": bot, "offset": got.Next})
+	require.Equal(t, eventtest.EventLog{BotID: bot}, p.EventLogs(2)[0], "acknowledged")
+	c.ok("imbot.v2.Bot.update", obj{"botId": bot, "fields": obj{"eventMode": "webhook", "webhookUrl": "http://10.0.0.1/bot"}})
+	require.Equal(t, added, p.EventLogs(2)[0].BotID, "a bot in webhook mode has none")
+	require.False(t, c.app.Bots()[bot].Fetch)
+}

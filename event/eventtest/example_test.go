@@ -48,11 +48,11 @@ func ExampleNew() {
 func ExampleNewRequest() {
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		d, err := event.ParseRequest(r)
-		if err != nil || string(d.Auth.ApplicationToken) != "secret" {
+		if err != nil || string(d.Auth.ApplicationToken) != "the-token-of-the-webhook" {
 			w.WriteHeader(http.StatusForbidden)
 		}
 	})
-	for _, token := range []event.Secret{"secret", "guess"} {
+	for _, token := range []event.Secret{"the-token-of-the-webhook", "guess"} {
 		r, err := eventtest.NewRequest(context.Background(), event.OnCrmDealAdd, event.CRMEntity{ID: 7}, eventtest.WithToken(token))
 		if err != nil {
 			fmt.Println(err)

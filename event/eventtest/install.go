@@ -13,22 +13,23 @@ import (
 func (a *Application) Install(ctx context.Context) error { return a.InstallAs(ctx, AdminID) }
 
 // InstallAs installs the application. Without pages it is installed immediately: the portal binds
-// ONAPPINSTALL to HandlerURL and sends it. With pages, the portal opens the installation page by
-// POST, as a browser would, and the application is installed when it calls
-// [Application.FinishInstall].
+// ONAPPINSTALL to HandlerURL and sends it. With an installation page, the portal opens that by POST,
+// as a browser would, and the application is installed when it calls [Application.FinishInstall].
+// With pages but no installation page it is installed immediately, and no page is opened; see
+// [App.PageURL].
 //
 // It returns [ErrInstalled], or [ErrNotFound] for an unknown user. It also returns an error if the
 // user is not an administrator, or if the installation page cannot be opened or returns a status of
 // 400 or above.
 func (a *Application) InstallAs(ctx context.Context, user int64) error {
-	if err := a.BeginInstall(user); err != nil || !a.spec.UI {
+	if err := a.BeginInstall(user); err != nil || !a.hasInstallPage() {
 		return err
 	}
 	return a.openInstallPage(ctx, user)
 }
 
 // FinishInstall is the page's BX24.installFinish: the application is installed, and ONAPPINSTALL
-// goes to the handlers that it has bound by then. It returns [ErrNotInstalled] if the installation
+// goes to the handlers that it has bound by then. From now on its PageURL is opened. It returns [ErrNotInstalled] if the installation
 // has not begun, and [ErrInstalled] if it is already done.
 func (a *Application) FinishInstall() error {
 	a.p.mu.Lock()

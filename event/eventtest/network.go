@@ -21,9 +21,13 @@ import (
 //		n := eventtest.NewNetwork()
 //		p := eventtest.NewPortal(t, eventtest.WithNetwork(n))   // https://b24-….bitrix24.com, and https://oauth.bitrix.info
 //		n.Handle("app.example.com", handlerUnderTest)           // https://app.example.com
-//		client := n.Client()                                    // for everything else that calls the portal
-//		…
+//		app, err := p.AddApp(eventtest.App{HandlerURL: "https://app.example.com/bitrix24"})
+//		require.NoError(t, err)
+//		require.NoError(t, app.Install(t.Context()))
+//		require.NoError(t, p.Wait(t.Context()))
 //	})
+//
+// [Network.Client] is for everything else that calls the portal.
 //
 // It differs from a real one. A response arrives as a whole when its handler returns, and has 64
 // MiB at most. http and https differ by name only. All clients have the same address, and none

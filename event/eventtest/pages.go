@@ -19,11 +19,13 @@ type Placement struct {
 	Options any    // anything that encodes to JSON; nil for none
 }
 
-// Frame builds the POST that opens the application's page at HandlerURL for a user, as a browser
-// sends it. The errors are those of [Application.Grant].
+// Frame builds the POST that opens the application's page for a user, as a browser sends it. Until
+// the application is installed, that is its installation page; see [Application.PageURL]. The errors
+// are those of [Application.Grant].
 func (a *Application) Frame(ctx context.Context, user int64, placement Placement) (*http.Request, error) {
-	if a.spec.HandlerURL == "" {
-		return nil, errors.New("eventtest: the application has no HandlerURL to open a page at")
+	address := a.PageURL()
+	if address == "" {
+		return nil, errors.New("eventtest: the application has no address to open a page at; set its PageURL or HandlerURL")
 	}
 	options, err := treeOf(placement.Options)
 	if err != nil {
@@ -51,9 +53,9 @@ func (a *Application) Frame(ctx context.Context, user int64, placement Placement
 		text("PLACEMENT", placement.Name),
 		text("PLACEMENT_OPTIONS", string(appendJSON(nil, options))),
 	))
-	target, err := url.Parse(a.spec.HandlerURL)
+	target, err := url.Parse(address)
 	if err != nil {
-		return nil, errors.New("eventtest: HandlerURL is not a URL")
+		return nil, errors.New("eventtest: the address of the page is not a URL")
 	}
 	protocol := "0"
 	if a.p.cfg.network != nil {
@@ -69,8 +71,8 @@ func (a *Application) Frame(ctx context.Context, user int64, placement Placement
 	return postForm(ctx, target.String(), body)
 }
 
-// OpenPage opens the application's page at HandlerURL for a user, administrator or not, as the
-// user's browser does: it sends the request that [Application.Frame] builds. It returns the status
+// OpenPage opens the application's page for a user, administrator or not, as the user's browser
+// does: it sends the request that [Application.Frame] builds. It returns the status
 // of the response. The errors are those of Frame, and one for a page that cannot be reached.
 func (a *Application) OpenPage(ctx context.Context, user int64, placement Placement) (status int, err error) {
 	r, err := a.Frame(ctx, user, placement)
