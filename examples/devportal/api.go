@@ -27,9 +27,8 @@ func (p problem) Error() string { return p.text }
 // badRequest returns a problem with status 400.
 func badRequest(text string) error { return problem{http.StatusBadRequest, text} }
 
-// command serves a POST request. It decodes the JSON body for do, and encodes its result. A nil
-// result becomes an empty object.
-func command[T any](do func(ctx context.Context, id string, in T) (any, error)) http.HandlerFunc {
+// command serves a POST request. It decodes the JSON body for do, and encodes its result.
+func command[T, R any](do func(ctx context.Context, id string, in T) (R, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		var in T
 		if err := readJSON(w, r, &in); err != nil {
@@ -41,15 +40,20 @@ func command[T any](do func(ctx context.Context, id string, in T) (any, error)) 
 			writeError(w, err)
 			return
 		}
-		if out == nil {
-			out = struct{}{}
-		}
 		writeJSON(w, http.StatusOK, out)
 	}
 }
 
-// noInput is the input of commands that have none.
-type noInput struct{}
+// noInput is the input of commands that have none, and noResult the result.
+type (
+	noInput  struct{}
+	noResult struct{}
+)
+
+// doneText is the result of commands that only say what they did.
+type doneText struct {
+	Text string `json:"text"` // what happened, for people
+}
 
 // readJSON decodes the body of a request. An empty body means an empty object.
 func readJSON(w http.ResponseWriter, r *http.Request, into any) error {

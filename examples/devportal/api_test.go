@@ -72,7 +72,7 @@ func TestInstallRaiseResend(t *testing.T) {
 
 	require.Empty(t, p.post("/api/apps/"+a.id+"/uninstall", `{"clean":true}`))
 	s = p.await("", func(s snapshot) bool { return s.Deliveries.Acknowledged == 4 })
-	require.Equal(t, "removed", s.Apps[0].State)
+	require.Equal(t, "not_installed", s.Apps[0].State)
 	require.Empty(t, s.Apps[0].Bindings)
 	require.Equal(t, map[string]any{"id": a.id}, p.post("/api/apps/"+a.id+"/install", ""))
 	p.await("", func(s snapshot) bool { return s.Deliveries.Acknowledged == 5 })
@@ -272,7 +272,7 @@ func TestObjects(t *testing.T) {
 			require.Equal(t, out["event"] == "ONCRMDEALADD", out["heard"])
 		}
 	}
-	require.Equal(t, []botView{{ID: 3, Name: "Bot of devportal", Code: "devportal"}}, p.state("").Apps[0].Bots)
+	require.Equal(t, []botView{{ID: 3, Name: "Bot of devportal", Code: "devportal", Mode: "old"}}, p.state("").Apps[0].Bots)
 	require.Equal(t, "deal 2 updated", p.post("/api/objects", `{"kind":"deal","action":"update","id":2,"user":0}`)["text"], "by nobody")
 
 	for name, c := range map[string]struct{ body, text string }{
@@ -399,7 +399,7 @@ func TestPages(t *testing.T) {
 	p := start(t, nil)
 	sink := newSink(t)
 	sink.answer(http.StatusInternalServerError)
-	result := p.post("/api/apps", `{"client_id":"with pages/?","page":"`+sink.URL+`"}`)
+	result := p.post("/api/apps", `{"client_id":"with pages/?","install_page":"`+sink.URL+`"}`)
 	require.Contains(t, result["warning"], "500")
 	require.Equal(t, "installing", p.state("").Apps[0].State)
 	path := "/api/apps/" + url.PathEscape("with pages/?")
@@ -413,7 +413,7 @@ func TestPages(t *testing.T) {
 	require.Equal(t, "installed", p.state("").Apps[0].State)
 	for _, again := range []string{"/finish", "/install"} {
 		status, _, _ = p.request(http.MethodPost, path+again, "")
-		require.Equal(t, http.StatusConflict, status)
+		require.Equal(t, http.StatusConflict, status, again)
 	}
 	p.post(path+"/status", `{"active":false,"payment_expired":true}`)
 	require.False(t, p.state("").Apps[0].Active)

@@ -20,19 +20,23 @@ import (
 const (
 	maxApps     = 50
 	maxWebhooks = 50
+	maxAddress  = 2000 // bytes of a URL
 )
 
 // appView is an application with its handlers.
 type appView struct {
-	ID             string        `json:"id"`      // client_id
-	Handler        string        `json:"handler"` // event URL
-	Page           string        `json:"page"`    // empty for an application without pages
+	ID             string        `json:"id"`           // client_id
+	Handler        string        `json:"handler"`      // event URL
+	InstallPage    string        `json:"install_page"` // empty for an application without an installation page
+	Page           string        `json:"page"`         // empty for an application without pages, or with one address for both
 	Scope          []string      `json:"scope"`
-	State          string        `json:"state"` // installed, installing (its page has not finished) or removed
+	State          string        `json:"state"` // installed, installing (its page has not finished) or not_installed
 	Active         bool          `json:"active"`
 	PaymentExpired bool          `json:"payment_expired"`
-	Bindings       []bindingView `json:"bindings"` // the first ones
-	Bound          int           `json:"bound"`    // how many there are
+	GetsEvents     bool          `json:"gets_events"`   // whether the portal sends it events
+	Why            string        `json:"why,omitempty"` // why it does not
+	Bindings       []bindingView `json:"bindings"`      // the first ones
+	Bound          int           `json:"bound"`         // how many there are
 	Bots           []botView     `json:"bots"`
 }
 
@@ -40,7 +44,8 @@ type botView struct {
 	ID      int64  `json:"id"`
 	Name    string `json:"name"`
 	Code    string `json:"code"`
-	Webhook string `json:"webhook,omitempty"` // of a bot of imbot.v2 in webhook mode
+	Mode    string `json:"mode"`              // webhook or fetch, of imbot.v2; old for one of the old API
+	Webhook string `json:"webhook,omitempty"` // of a bot in webhook mode
 }
 
 type bindingView struct {
@@ -69,11 +74,11 @@ func (pg *page) apps() []appView {
 		})
 	}
 	pg.mu.Lock()
-	handlers := maps.Clone(pg.handlers)
+	addresses := maps.Clone(pg.addresses)
 	pg.mu.Unlock()
 	views := []appView{}
 	for _, a := range pg.portal.Applications() {
-		state := "removed"
+		state := "not_installed"
 		switch {
 		case a.Installed():
 			state = "installed"
@@ -84,14 +89,11 @@ func (pg *page) apps() []appView {
 		if bindings == nil {
 			bindings = []bindingView{}
 		}
-		var opened string
-		if a.UI() {
-			opened = a.HandlerURL()
-		}
+		at, why := addresses[a.ClientID()], silence(a)
 		views = append(views, appView{
-			ID: a.ClientID(), Handler: handlers[a.ClientID()], Page: opened, Scope: append([]string{}, a.Scope()...), State: state,
-			Active: a.Active(), PaymentExpired: a.PaymentExpired(), Bindings: bindings[:min(len(bindings), maxBound)], Bound: len(bindings),
-			Bots: botsOf(a),
+			ID: a.ClientID(), Handler: at.handler, InstallPage: at.installPage, Page: at.page, Scope: append([]string{}, a.Scope()...),
+			State: state, Active: a.Active(), PaymentExpired: a.PaymentExpired(), GetsEvents: why == "", Why: why,
+			Bindings: bindings[:min(len(bindings), maxBound)], Bound: len(bindings), Bots: botsOf(a),
 		})
 	}
 	return views
@@ -100,11 +102,22 @@ func (pg *page) apps() []appView {
 func botsOf(a *eventtest.Application) []botView {
 	bots, views := a.Bots(), []botView{}
 	for _, id := range slices.Sorted(maps.Keys(bots)) {
-		views = append(views, botView{
-			ID: id, Name: shorten(bots[id].Name), Code: shorten(bots[id].Code), Webhook: shorten(bots[id].Webhook),
-		})
+		b := bots[id]
+		views = append(views, botView{ID: id, Name: shorten(b.Name), Code: shorten(b.Code), Mode: modeOf(b), Webhook: shorten(b.Webhook)})
 	}
 	return views
+}
+
+// modeOf returns how a bot gets its events.
+func modeOf(b eventtest.Bot) string {
+	switch {
+	case b.Webhook != "":
+		return "webhook"
+	case b.Fetch:
+		return "fetch"
+	default:
+		return "old"
+	}
 }
 
 func (pg *page) app(clientID string) (*eventtest.Application, error) {
@@ -113,58 +126,99 @@ func (pg *page) app(clientID string) (*eventtest.Application, error) {
 			return a, nil
 		}
 	}
-	return nil, problem{http.StatusNotFound, "there is no application with this client ID; install it first"}
+	return nil, problem{http.StatusNotFound, "there is no application with this client ID; add it first, with POST /api/apps"}
 }
 
-// appForm is an application to be installed. Empty credentials become random.
+// appAddresses are the addresses of an application. With pages, handler is only what the settings
+// show, because the application binds its events itself.
+type appAddresses struct{ handler, installPage, page string }
+
+// appForm is an application to be added. Empty credentials become random.
 type appForm struct {
 	ClientID     string `json:"client_id"`
 	ClientSecret string `json:"client_secret"`
-	Handler      string `json:"handler"` // event URL
-	Page         string `json:"page"`    // of an application with pages
+	Handler      string `json:"handler"`      // event URL
+	InstallPage  string `json:"install_page"` // the path for the initial installation, of an application with pages
+	Page         string `json:"page"`         // opened once it is installed; the default is install_page
 	Scope        string `json:"scope"`
-	InBrowser    bool   `json:"in_browser"` // a browser opens the page; see framePath
+	Install      *bool  `json:"install"`    // the default is true
+	InBrowser    bool   `json:"in_browser"` // a browser opens the installation page; see framePath
 }
+
+func (f appForm) installs() bool { return f.Install == nil || *f.Install }
+
+func (f appForm) hasPages() bool { return f.InstallPage != "" || f.Page != "" }
 
 // check checks what package eventtest does not.
 func (f appForm) check() error {
 	switch {
-	case len(f.ClientID) > 200 || len(f.ClientSecret) > 200 || len(f.Handler) > 2000 || len(f.Page) > 2000 || len(f.Scope) > 2000:
+	case len(f.ClientID) > 200 || len(f.ClientSecret) > 200 || len(f.Handler) > maxAddress ||
+		len(f.InstallPage) > maxAddress || len(f.Page) > maxAddress || len(f.Scope) > 2000:
 		return badRequest("the client ID, the secret, a URL or the list of permissions is too long")
 	case f.ClientID == "." || f.ClientID == "..": // browsers remove these from a path
 		return badRequest("the client ID must be a name like local.5c8bb1b0891cf2.87252039")
-	case f.InBrowser && f.Page == "":
-		return badRequest("in_browser needs page, the address of the application's page")
+	case f.InBrowser && !f.hasPages():
+		return badRequest("in_browser needs install_page or page, the addresses of the application's pages")
+	case f.InBrowser && !f.installs():
+		return badRequest("in_browser says how the application is installed; leave it out with install=false")
 	}
-	for name, raw := range map[string]string{"handler": f.Handler, "page": f.Page} {
-		if _, err := program.HTTPURL(raw); raw != "" && err != nil {
-			return badRequest(name + " " + err.Error())
+	for _, address := range [][2]string{{"handler", f.Handler}, {"install_page", f.InstallPage}, {"page", f.Page}} {
+		if _, err := program.HTTPURL(address[1]); address[1] != "" && err != nil {
+			return badRequest(address[0] + " " + err.Error())
 		}
 	}
 	return nil
 }
 
-// addApp adds an application and installs it.
-func (pg *page) addApp(ctx context.Context, _ string, in appForm) (any, error) {
+// addApp adds an application, and installs it unless the form says not to.
+func (pg *page) addApp(ctx context.Context, _ string, in appForm) (addedApp, error) {
 	if len(pg.portal.Applications()) >= maxApps {
-		return nil, badRequest("there are too many applications; restart the program for an empty portal")
+		return addedApp{}, badRequest("there are too many applications; restart the program for an empty portal")
 	}
 	if err := in.check(); err != nil {
-		return nil, err
+		return addedApp{}, err
 	}
-	pg.mu.Lock() // so that the list does not show it without its event URL
-	a, err := pg.portal.AddApp(eventtest.App{
+	if known, err := pg.app(in.ClientID); in.ClientID != "" && err == nil {
+		return addedApp{}, alreadyAdded(known)
+	}
+	spec := eventtest.App{
 		ClientID: in.ClientID, ClientSecret: event.Secret(in.ClientSecret), Scope: program.Split(in.Scope),
-		HandlerURL: cmp.Or(in.Page, in.Handler), UI: in.Page != "",
-	})
+		HandlerURL: in.Handler, UI: in.hasPages(),
+	}
+	if spec.UI {
+		spec.HandlerURL, spec.PageURL = in.InstallPage, in.Page
+	}
+	pg.mu.Lock() // so that the list does not show it without its addresses
+	a, err := pg.portal.AddApp(spec)
 	if err == nil {
-		pg.handlers[a.ClientID()] = in.Handler
+		pg.addresses[a.ClientID()] = appAddresses{in.Handler, in.InstallPage, in.Page}
 	}
 	pg.mu.Unlock()
 	if err != nil {
-		return nil, err
+		return addedApp{}, err
+	}
+	if !in.installs() {
+		return addedApp{ID: a.ClientID()}, nil
 	}
 	return pg.installApp(ctx, a, in.InBrowser)
+}
+
+// alreadyAdded returns what to do about an application that is there already.
+func alreadyAdded(a *eventtest.Application) error {
+	if a.Registered() {
+		return problem{http.StatusConflict, "the portal has an application with this client ID, and it is installed; " + reinstall}
+	}
+	return problem{http.StatusConflict, "the portal has an application with this client ID, which is not installed; " +
+		"install it with POST /api/apps/{id}/install, or choose another client ID"}
+}
+
+// reinstall says how to install an application that is installed.
+const reinstall = "to install it again, remove it with POST /api/apps/{id}/uninstall first, then POST /api/apps/{id}/install"
+
+// addedApp is the result of adding or installing an application.
+type addedApp struct {
+	ID      string `json:"id"`
+	Warning string `json:"warning,omitempty"` // the installation page failed
 }
 
 // installForm says how an application is installed.
@@ -172,43 +226,54 @@ type installForm struct {
 	InBrowser bool `json:"in_browser"` // a browser opens the page; see framePath
 }
 
-func (pg *page) install(ctx context.Context, id string, in installForm) (any, error) {
+func (pg *page) install(ctx context.Context, id string, in installForm) (addedApp, error) {
 	a, err := pg.app(id)
 	if err != nil {
-		return nil, err
+		return addedApp{}, err
 	}
 	return pg.installApp(ctx, a, in.InBrowser)
 }
 
 // installApp installs an application. If its installation page fails, the application stays and the
 // page can be opened again.
-func (pg *page) installApp(ctx context.Context, a *eventtest.Application, inBrowser bool) (any, error) {
-	result := map[string]any{"id": a.ClientID()}
-	if inBrowser {
-		return result, a.BeginInstall(eventtest.AdminID)
+func (pg *page) installApp(ctx context.Context, a *eventtest.Application, inBrowser bool) (addedApp, error) {
+	if inBrowser && !a.UI() {
+		return addedApp{}, badRequest("the application has no page that a browser could open; leave out in_browser")
 	}
-	switch err := a.Install(ctx); {
-	case err != nil && a.Registered() && !a.Installed() && !errors.Is(err, eventtest.ErrInstalled):
-		result["warning"] = plain(err) + "; start it, then open the page again"
+	result := addedApp{ID: a.ClientID()}
+	installing := func() error {
+		if inBrowser {
+			return a.BeginInstall(eventtest.AdminID)
+		}
+		return a.Install(ctx)
+	}
+	switch err := installing(); {
+	case errors.Is(err, eventtest.ErrInstalled) && a.Installed():
+		return addedApp{}, problem{http.StatusConflict, "the application is already installed; " + reinstall}
+	case errors.Is(err, eventtest.ErrInstalled):
+		return addedApp{}, problem{http.StatusConflict, "the installation has begun and waits for BX24.installFinish; open its page with " +
+			"POST /api/apps/{id}/open, or end it with POST /api/apps/{id}/finish"}
+	case err != nil && !a.Registered():
+		return addedApp{}, err
 	case err != nil:
-		return nil, err
+		result.Warning = plain(err) + "; start it, then open the page again"
 	}
 	return result, nil
 }
 
 // openPage opens an application's page as the administrator's browser would, and returns the status
 // of the response.
-func (pg *page) openPage(ctx context.Context, id string, _ noInput) (any, error) {
+func (pg *page) openPage(ctx context.Context, id string, _ noInput) (openedPage, error) {
 	a, err := pg.app(id)
 	if err != nil {
-		return nil, err
+		return openedPage{}, err
 	}
 	if !a.UI() {
-		return nil, badRequest("the application has no page; install one with the address of a page")
+		return openedPage{}, errNoPage
 	}
 	request, err := a.Frame(ctx, eventtest.AdminID, eventtest.Placement{})
 	if err != nil {
-		return nil, err
+		return openedPage{}, err
 	}
 	client := &http.Client{
 		Timeout:       30 * time.Second,
@@ -216,32 +281,45 @@ func (pg *page) openPage(ctx context.Context, id string, _ noInput) (any, error)
 	}
 	answer, err := client.Do(request)
 	if err != nil {
-		return nil, problem{http.StatusBadGateway, "the page did not respond; is the program at the handler URL running?"}
+		return openedPage{}, problem{http.StatusBadGateway, "the page did not respond; is the program at the handler URL running?"}
 	}
 	defer answer.Body.Close() //nolint:errcheck // only the status matters
 	if answer.StatusCode >= 400 {
-		return nil, problem{http.StatusBadGateway, "the page returned status " + strconv.Itoa(answer.StatusCode)}
+		return openedPage{}, problem{http.StatusBadGateway, "the page returned status " + strconv.Itoa(answer.StatusCode)}
 	}
-	return map[string]any{"status": answer.StatusCode}, nil
+	return openedPage{answer.StatusCode}, nil
 }
 
-func (pg *page) finishInstall(_ context.Context, id string, _ noInput) (any, error) {
+// errNoPage is the error of commands that open a page.
+var errNoPage = badRequest("the application has no page; add one with the address of a page or an installation page")
+
+// openedPage is the result of opening a page.
+type openedPage struct {
+	Status int `json:"status"` // of the page's response
+}
+
+func (pg *page) finishInstall(_ context.Context, id string, _ noInput) (noResult, error) {
 	a, err := pg.app(id)
 	if err != nil {
-		return nil, err
+		return noResult{}, err
 	}
-	return nil, a.FinishInstall()
+	if err := a.FinishInstall(); errors.Is(err, eventtest.ErrInstalled) {
+		return noResult{}, problem{http.StatusConflict, "the application is installed already; there is nothing to finish"}
+	} else if err != nil {
+		return noResult{}, err
+	}
+	return noResult{}, nil
 }
 
 func (pg *page) uninstall(_ context.Context, id string, in struct {
 	Clean bool `json:"clean"`
 },
-) (any, error) {
+) (noResult, error) {
 	a, err := pg.app(id)
 	if err != nil {
-		return nil, err
+		return noResult{}, err
 	}
-	return nil, a.Uninstall(in.Clean)
+	return noResult{}, a.Uninstall(in.Clean)
 }
 
 // setStatus turns an application off or on, and ends or renews its subscription.
@@ -249,10 +327,10 @@ func (pg *page) setStatus(_ context.Context, id string, in struct {
 	Active         *bool `json:"active"`
 	PaymentExpired *bool `json:"payment_expired"`
 },
-) (any, error) {
+) (noResult, error) {
 	a, err := pg.app(id)
 	if err != nil {
-		return nil, err
+		return noResult{}, err
 	}
 	if in.Active != nil {
 		a.SetActive(*in.Active)
@@ -260,50 +338,7 @@ func (pg *page) setStatus(_ context.Context, id string, in struct {
 	if in.PaymentExpired != nil {
 		a.SetPaymentExpired(*in.PaymentExpired)
 	}
-	return nil, nil //nolint:nilnil // it has no result
-}
-
-// settings returns the settings that make a program this application, as lines for a shell. They
-// hold its secret and, once it is installed, new tokens of the administrator.
-func (pg *page) settings(_ context.Context, id string, _ noInput) (any, error) {
-	a, err := pg.app(id)
-	if err != nil {
-		return nil, err
-	}
-	p := pg.portal
-	lines := []string{
-		"B24_CLIENT_ID", a.ClientID(),
-		"B24_CLIENT_SECRET", string(a.ClientSecret()),
-		"B24_OAUTH_HOSTS", p.OAuthHost(),
-		"B24_INSECURE_HTTP", "1",
-	}
-	pg.mu.Lock()
-	handler := pg.handlers[a.ClientID()]
-	pg.mu.Unlock()
-	if handler != "" {
-		lines = append(lines, "PUBLIC_URL", handler)
-	}
-	if a.UI() {
-		lines = append(lines, "PAGE_URL", a.HandlerURL(), "B24_JS_URL", p.URL()+scriptPath)
-	}
-	if a.Registered() {
-		g, err := a.Grant(eventtest.AdminID)
-		if err != nil {
-			return nil, err
-		}
-		lines = append(lines,
-			"B24_MEMBER_ID", g.MemberID,
-			"B24_CLIENT_ENDPOINT", g.ClientEndpoint,
-			"B24_SERVER_ENDPOINT", g.ServerEndpoint,
-			"B24_ACCESS_TOKEN", string(g.AccessToken),
-			"B24_REFRESH_TOKEN", string(g.RefreshToken),
-		)
-	}
-	var text strings.Builder
-	for i := 0; i < len(lines); i += 2 {
-		text.WriteString("export " + lines[i] + "=" + shellQuoted(lines[i+1]) + "\n")
-	}
-	return map[string]any{"settings": text.String(), "application_token": string(a.ApplicationToken())}, nil
+	return noResult{}, nil
 }
 
 // addWebhook adds an outgoing webhook. This is the only time that its token is shown.
@@ -311,22 +346,32 @@ func (pg *page) addWebhook(_ context.Context, _ string, in struct {
 	URL    string `json:"url"`
 	Events string `json:"events"`
 },
-) (any, error) {
+) (newToken, error) {
 	pg.mu.Lock()
 	defer pg.mu.Unlock()
 	switch {
 	case len(pg.webhooks) >= maxWebhooks:
-		return nil, badRequest("there are too many webhooks; restart the program for an empty portal")
-	case len(in.URL) > 2000 || len(in.Events) > 10_000:
-		return nil, badRequest("the URL or the list of events is too long")
+		return newToken{}, badRequest("there are too many webhooks; restart the program for an empty portal")
+	case len(in.URL) > maxAddress || len(in.Events) > 10_000:
+		return newToken{}, badRequest("the URL or the list of events is too long")
 	}
 	events := program.Split(in.Events)
 	token, err := pg.portal.AddOutgoingWebhook(in.URL, events...)
 	if err != nil {
-		return nil, err
+		return newToken{}, err
 	}
 	pg.webhooks = append(pg.webhooks, webhookView{URL: in.URL, Events: upperNames(events)})
-	return map[string]any{"token": string(token)}, nil
+	return newToken{string(token)}, nil
+}
+
+// newToken is the result of adding an outgoing webhook.
+type newToken struct {
+	Token string `json:"token"` // signs its deliveries
+}
+
+// newURL is the result of adding an incoming webhook.
+type newURL struct {
+	URL string `json:"url"` // holds its secret
 }
 
 // addIncoming adds an incoming webhook. This is the only time that its URL is shown.
@@ -334,56 +379,53 @@ func (pg *page) addIncoming(_ context.Context, _ string, in struct {
 	User  int64  `json:"user"` // the default is the administrator
 	Scope string `json:"scope"`
 },
-) (any, error) {
+) (newURL, error) {
 	in.User = cmp.Or(in.User, eventtest.AdminID)
 	pg.mu.Lock()
 	defer pg.mu.Unlock()
 	switch {
 	case len(pg.webhooks) >= maxWebhooks:
-		return nil, badRequest("there are too many webhooks; restart the program for an empty portal")
+		return newURL{}, badRequest("there are too many webhooks; restart the program for an empty portal")
 	case len(in.Scope) > 2000:
-		return nil, badRequest("the list of permissions is too long")
+		return newURL{}, badRequest("the list of permissions is too long")
 	}
 	scope := program.Split(in.Scope)
 	address, err := pg.portal.AddIncomingWebhook(in.User, scope...)
 	if err != nil {
-		return nil, problem{http.StatusNotFound, "there is no user with this ID"}
+		return newURL{}, problem{http.StatusNotFound, "there is no user with this ID"}
 	}
 	pg.webhooks = append(pg.webhooks, webhookView{Incoming: true, User: in.User, Scope: scope})
-	return map[string]any{"url": string(address)}, nil
+	return newURL{string(address)}, nil
 }
 
 // updateApp installs the next version of an application.
-func (pg *page) updateApp(_ context.Context, id string, _ noInput) (any, error) {
+func (pg *page) updateApp(_ context.Context, id string, _ noInput) (noResult, error) {
 	a, err := pg.app(id)
 	if err != nil {
-		return nil, err
+		return noResult{}, err
 	}
-	return nil, a.Update()
+	return noResult{}, a.Update()
 }
 
 // revokeTokens revokes all tokens of an application.
-func (pg *page) revokeTokens(_ context.Context, id string, _ noInput) (any, error) {
+func (pg *page) revokeTokens(_ context.Context, id string, _ noInput) (noResult, error) {
 	a, err := pg.app(id)
 	if err != nil {
-		return nil, err
+		return noResult{}, err
 	}
 	a.RevokeTokens()
-	return nil, nil //nolint:nilnil // it has no result
+	return noResult{}, nil
 }
 
 // rotateToken replaces an application's token, which signs its deliveries.
-func (pg *page) rotateToken(_ context.Context, id string, _ noInput) (any, error) {
+func (pg *page) rotateToken(_ context.Context, id string, _ noInput) (noResult, error) {
 	a, err := pg.app(id)
 	if err != nil {
-		return nil, err
+		return noResult{}, err
 	}
 	a.RotateApplicationToken()
-	return nil, nil //nolint:nilnil // Settings shows the new token
+	return noResult{}, nil
 }
-
-// shellQuoted returns text as one word of a POSIX shell.
-func shellQuoted(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }
 
 func upperNames(names []string) []string {
 	all := make([]string, len(names))

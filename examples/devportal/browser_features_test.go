@@ -53,7 +53,7 @@ func TestBrowserFrame(t *testing.T) {
 	b := newTab(t)
 	b.look(1280, 900, "light")
 	b.open(p.page + "/")
-	for name, text := range map[string]string{"client_id": "local.paged", "client_secret": "s3cret", "handler": sink.URL, "page": server.URL + "/install"} {
+	for name, text := range map[string]string{"client_id": "local.paged", "client_secret": "s3cret", "handler": sink.URL, "install_page": server.URL + "/install"} {
 		b.reach(fmt.Sprintf(`#install-form [name=%s]`, name))
 		b.fill(text)
 	}

@@ -160,7 +160,7 @@ func TestPictures(t *testing.T) {
 
 	if *views == "all" {
 		server, _ := pageOfApp(t, func() string { return p.page + scriptPath })
-		p.post("/api/apps", `{"client_id":"local.paged","handler":"http://127.0.0.1:8080/x","page":"`+server.URL+`/install","in_browser":true}`)
+		p.post("/api/apps", `{"client_id":"local.paged","handler":"http://127.0.0.1:8080/x","install_page":"`+server.URL+`/install","in_browser":true}`)
 		p.post("/api/faults", `{"method":"crm.deal.get","fault":"bom","times":3}`)
 	}
 	b := newTab(t)

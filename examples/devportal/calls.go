@@ -103,10 +103,10 @@ func (pg *page) serveCall(w http.ResponseWriter, r *http.Request) {
 }
 
 // rawCall returns one call as it was. The credentials of the caller are not kept.
-func (pg *page) rawCall(_ context.Context, id string, _ noInput) (any, error) {
+func (pg *page) rawCall(_ context.Context, id string, _ noInput) (callDetail, error) {
 	c, err := pg.call(id)
 	if err != nil {
-		return nil, err
+		return callDetail{}, err
 	}
 	answer := json.RawMessage(c.Answer)
 	if len(answer) == 0 {

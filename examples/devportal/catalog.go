@@ -8,20 +8,22 @@ import (
 	"github.com/b24events/b24events/event"
 )
 
+// eventInfo is an event of the catalogue.
+type eventInfo struct {
+	Name   string         `json:"name"`
+	Title  string         `json:"title"`
+	Scope  string         `json:"scope"`  // the permission that it needs
+	Sample map[string]any `json:"sample"` // data for editing
+}
+
 // serveEvents lists the events of the catalogue, for the form that raises an event.
 func (pg *page) serveEvents(w http.ResponseWriter, _ *http.Request) {
-	type info struct {
-		Name   string         `json:"name"`
-		Title  string         `json:"title"`
-		Scope  string         `json:"scope"`
-		Sample map[string]any `json:"sample"`
-	}
-	infos := []info{}
+	infos := []eventInfo{}
 	for i := range event.Catalog() {
 		if name, template := strings.CutSuffix(i.Name, "_{TYPEID}"); template {
 			i.Name = name + "_147"
 		}
-		infos = append(infos, info{i.Name, i.Title, i.Scope, sample(i.PayloadType(), 3)})
+		infos = append(infos, eventInfo{i.Name, i.Title, i.Scope, sample(i.PayloadType(), 3)})
 	}
 	writeJSON(w, http.StatusOK, infos)
 }

@@ -23,7 +23,8 @@ type config struct {
 	clientID     string // of the application to install at the start; empty for none
 	clientSecret event.Secret
 	handler      string
-	installPage  string // empty for an application without pages
+	installPage  string // empty for an application without an installation page
+	page         string // empty for one address for both, or for an application without pages
 	scope        []string
 	portals      int
 	script       string // file of commands, - for stdin; empty for none
@@ -48,8 +49,12 @@ var settings = []program.Setting{
 	{Flag: "client-secret", Env: "B24_CLIENT_SECRET", Usage: "its client secret; prefer the variable, since others can see flags"},
 	{Flag: "handler", Env: "PUBLIC_URL", Usage: "its event URL, which gets ONAPPINSTALL; also what the page's form proposes"},
 	{
-		Flag: "install-page", Env: "PAGE_URL",
-		Usage: "the address of its page, if it has pages: the page is opened, and the application is installed when it calls BX24.installFinish",
+		Flag: "install-page", Env: "INSTALL_PAGE_URL",
+		Usage: "the address of its installation page, if it has one: it is opened, and the application is installed when it calls BX24.installFinish",
+	},
+	{
+		Flag: "page", Env: "PAGE_URL",
+		Usage: "the address of its page, which is opened once it is installed (default: the installation page)",
 	},
 	{Flag: "scope", Env: "B24_SCOPE", Fallback: "crm,task,user,calendar,im,imbot", Usage: "its permissions, comma-separated"},
 	{
@@ -68,8 +73,8 @@ func configure(env program.Env) (config, error) {
 	cfg := config{
 		listen: v["listen"], oauthListen: v["oauth-listen"], hosts: v.List("hosts"), memberID: strings.ToLower(v["member-id"]),
 		clientID:     v["client-id"],
-		clientSecret: event.Secret(v["client-secret"]), handler: v["handler"], installPage: v["install-page"], scope: v.List("scope"),
-		script: v["script"],
+		clientSecret: event.Secret(v["client-secret"]), handler: v["handler"], installPage: v["install-page"], page: v["page"],
+		scope: v.List("scope"), script: v["script"],
 	}
 	if cfg.portals, err = v.Number("portals", 1); err != nil {
 		return config{}, err
@@ -108,7 +113,7 @@ func (c *config) complete() error {
 	case (c.clientID == "") != (c.clientSecret == ""):
 		return program.Usage("B24_CLIENT_ID and B24_CLIENT_SECRET belong together; set both or none")
 	}
-	for name, raw := range map[string]string{"handler": c.handler, "install-page": c.installPage} {
+	for name, raw := range map[string]string{"handler": c.handler, "install-page": c.installPage, "page": c.page} {
 		if _, err := program.HTTPURL(raw); raw != "" && err != nil {
 			return program.Usage("-%s %w", name, err)
 		}

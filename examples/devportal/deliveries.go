@@ -158,12 +158,16 @@ func (pg *page) serveDelivery(w http.ResponseWriter, r *http.Request) {
 		writeError(w, err)
 		return
 	}
-	writeJSON(w, http.StatusOK, struct {
-		deliveryView
-		Bytes   int             `json:"bytes"`
-		Decoded json.RawMessage `json:"decoded"`
-		Answer  string          `json:"answer"`
-	}{viewOf(a), len(a.Body), decoded, shownAnswer(a, parsed)})
+	writeJSON(w, http.StatusOK, deliveryDetail{viewOf(a), len(a.Body), decoded, shownAnswer(a, parsed)})
+}
+
+// deliveryDetail is one delivery with its content, without tokens.
+type deliveryDetail struct {
+	deliveryView
+
+	Bytes   int             `json:"bytes"`   // of its body
+	Decoded json.RawMessage `json:"decoded"` // as examples/decode prints it
+	Answer  string          `json:"answer"`  // the beginning of the response's body
 }
 
 // shownAnswer returns the beginning of a handler's response without tokens of the delivery.
@@ -171,25 +175,31 @@ func shownAnswer(a eventtest.Attempt, parsed *event.Delivery) string {
 	return strings.ToValidUTF8(parsed.RedactExcerpt(string(a.Answer)), "\uFFFD")
 }
 
+// rawBody is the body of a delivery with its tokens.
+type rawBody struct {
+	Body  string `json:"body"`  // as it was sent, at most 1 MiB of it
+	Bytes int    `json:"bytes"` // of the whole body
+}
+
 // rawDelivery returns the body as it was sent, including tokens.
-func (pg *page) rawDelivery(_ context.Context, id string, _ noInput) (any, error) {
+func (pg *page) rawDelivery(_ context.Context, id string, _ noInput) (rawBody, error) {
 	a, err := pg.delivery(id)
 	if err != nil {
-		return nil, err
+		return rawBody{}, err
 	}
 	body := string(a.Body)
-	return map[string]any{"body": body[:min(len(body), maxRaw)], "bytes": len(body)}, nil
+	return rawBody{body[:min(len(body), maxRaw)], len(body)}, nil
 }
 
 // resend posts a delivery again, and waits until the handler has responded.
-func (pg *page) resend(ctx context.Context, id string, _ noInput) (any, error) {
+func (pg *page) resend(ctx context.Context, id string, _ noInput) (deliveryView, error) {
 	a, err := pg.delivery(id)
 	if err != nil {
-		return nil, err
+		return deliveryView{}, err
 	}
 	last := pg.lastDeliveryID()
 	if err := pg.portal.Resend(a); err != nil {
-		return nil, err
+		return deliveryView{}, err
 	}
 	for {
 		changed := pg.portal.Changed()
@@ -202,9 +212,15 @@ func (pg *page) resend(ctx context.Context, id string, _ noInput) (any, error) {
 			}
 		}
 		if !pause(ctx, changed, heartbeat) {
-			return nil, ctx.Err()
+			return deliveryView{}, ctx.Err()
 		}
 	}
+}
+
+// resentMany is the result of sending deliveries again.
+type resentMany struct {
+	Resent int `json:"resent"` // how many were queued
+	Left   int `json:"left"`   // how many more there are than one command takes
 }
 
 // maxResends limits how many deliveries one command sends again.
@@ -217,9 +233,9 @@ func (pg *page) resendMany(ctx context.Context, _ string, in struct {
 	Failed bool    `json:"failed"`
 	Text   string  `json:"q"` // with failed: part of the event's name or the handler's URL
 },
-) (any, error) {
+) (resentMany, error) {
 	if in.Failed == (len(in.IDs) > 0) || len(in.IDs) > maxResends {
-		return nil, badRequest("give either failed=true or ids, at most 1000")
+		return resentMany{}, badRequest("give either failed=true or ids, at most 1000")
 	}
 	all := pg.portal.Deliveries()
 	resent, text := repetitions(all), strings.ToLower(strings.TrimSpace(in.Text))
@@ -233,17 +249,17 @@ func (pg *page) resendMany(ctx context.Context, _ string, in struct {
 			continue
 		}
 		if err := ctx.Err(); err != nil {
-			return nil, err
+			return resentMany{}, err
 		}
 		if err := pg.checkRoom(); err != nil {
-			return nil, fmt.Errorf("%d resent, then: %w", queued, err)
+			return resentMany{}, fmt.Errorf("%d resent, then: %w", queued, err)
 		}
 		if err := pg.portal.Resend(a); err != nil {
-			return nil, err
+			return resentMany{}, err
 		}
 		queued++
 	}
-	return map[string]any{"resent": queued, "left": left}, nil
+	return resentMany{queued, left}, nil
 }
 
 // lastDeliveryID returns the ID of the latest delivery, or 0.
@@ -255,7 +271,7 @@ func (pg *page) lastDeliveryID() int64 {
 }
 
 // forget deletes the records of deliveries and calls.
-func (pg *page) forget(context.Context, string, noInput) (any, error) {
+func (pg *page) forget(context.Context, string, noInput) (noResult, error) {
 	pg.portal.ResetRecords()
-	return nil, nil //nolint:nilnil // it has no result
+	return noResult{}, nil
 }

@@ -465,14 +465,14 @@ func TestFrame(t *testing.T) {
 	t.Parallel()
 	p := start(t, nil)
 	sink := newSink(t)
-	result := p.post("/api/apps", `{"client_id":"a b","handler":"http://127.0.0.1:9/events","page":"`+sink.URL+`/page?x=1","in_browser":true}`)
+	result := p.post("/api/apps", `{"client_id":"a b","handler":"http://127.0.0.1:9/events","install_page":"`+sink.URL+`/page?x=1","in_browser":true}`)
 	require.Equal(t, map[string]any{"id": "a b"}, result)
 	require.Empty(t, sink.last(), "the browser opens it")
 	app := p.state("").Apps[0]
-	require.Equal(t, []string{"installing", "http://127.0.0.1:9/events", sink.URL + "/page?x=1"}, []string{app.State, app.Handler, app.Page})
+	require.Equal(t, []string{"installing", "http://127.0.0.1:9/events", sink.URL + "/page?x=1"}, []string{app.State, app.Handler, app.InstallPage})
 	settings := fmt.Sprint(p.post("/api/apps/a%20b/settings", "")["settings"])
 	require.Contains(t, settings, "PUBLIC_URL='http://127.0.0.1:9/events'")
-	require.Contains(t, settings, "PAGE_URL='"+sink.URL+"/page?x=1'")
+	require.Contains(t, settings, "INSTALL_PAGE_URL='"+sink.URL+"/page?x=1'")
 
 	status, headers, text := p.request(http.MethodGet, "/frame?app=a%20b", "")
 	require.Equal(t, http.StatusOK, status)

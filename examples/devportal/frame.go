@@ -28,24 +28,24 @@ func (pg *page) frameForm(ctx context.Context, id string, in struct {
 	Placement string         `json:"placement"`
 	Options   map[string]any `json:"options"`
 },
-) (any, error) {
+) (openingForm, error) {
 	a, err := pg.app(id)
 	if err != nil {
-		return nil, err
+		return openingForm{}, err
 	}
-	if _, err := pg.frameOrigin(a); err != nil {
-		return nil, err
+	if _, err := pg.frameOrigins(a); err != nil {
+		return openingForm{}, err
 	}
 	if in.User == 0 {
 		in.User = eventtest.AdminID
 	}
 	request, err := a.Frame(ctx, in.User, eventtest.Placement{Name: in.Placement, Options: in.Options})
 	if err != nil {
-		return nil, err
+		return openingForm{}, err
 	}
 	body, err := io.ReadAll(request.Body)
 	if err != nil {
-		return nil, err
+		return openingForm{}, err
 	}
 	fields := [][2]string{}
 	for pair := range strings.SplitSeq(string(body), "&") {
@@ -56,40 +56,83 @@ func (pg *page) frameForm(ctx context.Context, id string, in struct {
 			fields = append(fields, [2]string{name, value})
 		}
 	}
-	return map[string]any{"action": request.URL.String(), "fields": fields}, nil
+	return openingForm{request.URL.String(), fields}, nil
+}
+
+// openingForm is the form that opens a page.
+type openingForm struct {
+	Action string      `json:"action"` // the address of the page
+	Fields [][2]string `json:"fields"` // names and values, in their order, with tokens
+}
+
+// grantView is new tokens of a user.
+type grantView struct {
+	AccessToken      string `json:"access_token"`
+	RefreshToken     string `json:"refresh_token"`
+	ExpiresIn        int64  `json:"expires_in"` // seconds
+	Domain           string `json:"domain"`
+	MemberID         string `json:"member_id"`
+	ClientEndpoint   string `json:"client_endpoint"`
+	ServerEndpoint   string `json:"server_endpoint"`
+	ApplicationToken string `json:"application_token"`
+	UserID           int64  `json:"user_id"`
+	Scope            string `json:"scope"`  // comma-separated
+	Status           string `json:"status"` // of the application, for example L for a local one
 }
 
 // grant returns new tokens of a user.
 func (pg *page) grant(_ context.Context, id string, in struct {
 	User int64 `json:"user"` // the default is the administrator
 },
-) (any, error) {
+) (grantView, error) {
 	a, err := pg.app(id)
 	if err != nil {
-		return nil, err
+		return grantView{}, err
 	}
 	if in.User == 0 {
 		in.User = eventtest.AdminID
 	}
 	g, err := a.Grant(in.User)
 	if err != nil {
-		return nil, err
+		return grantView{}, err
 	}
-	return map[string]any{
-		"access_token": string(g.AccessToken), "refresh_token": string(g.RefreshToken),
-		"expires_in": int64(g.Expires.Sub(pg.portal.Now()).Seconds()),
-		"domain":     g.Domain, "member_id": g.MemberID, "client_endpoint": g.ClientEndpoint, "server_endpoint": g.ServerEndpoint,
-		"application_token": string(g.ApplicationToken), "user_id": g.UserID, "scope": scopeText(g.Scope), "status": g.Status,
+	return grantView{
+		AccessToken: string(g.AccessToken), RefreshToken: string(g.RefreshToken),
+		ExpiresIn: int64(g.Expires.Sub(pg.portal.Now()).Seconds()),
+		Domain:    g.Domain, MemberID: g.MemberID, ClientEndpoint: g.ClientEndpoint, ServerEndpoint: g.ServerEndpoint,
+		ApplicationToken: string(g.ApplicationToken), UserID: g.UserID, Scope: scopeText(g.Scope), Status: g.Status,
 	}, nil
 }
 
-// frameOrigin returns the origin of an application's page. It refuses an address of this program:
-// the page would have the origin of the devportal, and could do there whatever the user can.
-func (pg *page) frameOrigin(a *eventtest.Application) (string, error) {
+// frameOrigins returns the origins of an application's pages: of its installation page, which opens
+// first, and of the page that opens in the same frame once the installation is finished.
+func (pg *page) frameOrigins(a *eventtest.Application) ([]string, error) {
 	if !a.UI() {
-		return "", badRequest("the application has no page; install one with the address of a page")
+		return nil, errNoPage
 	}
-	u, err := program.HTTPURL(a.HandlerURL())
+	pg.mu.Lock()
+	at := pg.addresses[a.ClientID()]
+	pg.mu.Unlock()
+	var origins []string
+	for _, address := range []string{at.installPage, at.page} {
+		if address == "" {
+			continue
+		}
+		origin, err := pg.frameOrigin(address)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.Contains(origins, origin) {
+			origins = append(origins, origin)
+		}
+	}
+	return origins, nil
+}
+
+// frameOrigin returns the origin of a page. It refuses an address of this program: the page would
+// have the origin of the devportal, and could do there whatever the user can.
+func (pg *page) frameOrigin(address string) (string, error) {
+	u, err := program.HTTPURL(address)
 	if err != nil {
 		return "", badRequest("the address of the page " + err.Error())
 	}
@@ -113,13 +156,13 @@ func (pg *page) serveFrame(w http.ResponseWriter, r *http.Request, files fs.FS) 
 		writeError(w, err)
 		return
 	}
-	origin, err := pg.frameOrigin(a)
+	origins, err := pg.frameOrigins(a)
 	if err != nil {
 		writeError(w, err)
 		return
 	}
-	h := w.Header()
-	h.Set("Content-Security-Policy", "default-src 'self'; frame-src "+origin+"; form-action "+origin+
+	h, theirs := w.Header(), strings.Join(origins, " ")
+	h.Set("Content-Security-Policy", "default-src 'self'; frame-src "+theirs+"; form-action "+theirs+
 		"; base-uri 'none'; frame-ancestors 'self'; object-src 'none'")
 	h.Set("Referrer-Policy", "origin") // so that the form has an Origin, as the platform's has
 	http.ServeFileFS(w, r, files, "frame.html")

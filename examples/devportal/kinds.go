@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/b24events/b24events/event/eventtest"
@@ -26,9 +28,7 @@ func (pg *page) kind(in changeRequest) (eventtest.Kind, error) {
 	case "message":
 		return eventtest.ChatMessage, nil
 	case "item":
-		if in.TypeID == 0 {
-			in.TypeID = defaultProcess
-		}
+		in.TypeID = cmp.Or(in.TypeID, defaultProcess)
 		if in.TypeID != 31 { // the invoices, which every portal has
 			if err := pg.portal.AddSmartProcess(in.TypeID); err != nil {
 				return "", err
@@ -54,6 +54,16 @@ func eventOf(in changeRequest) string {
 		prefix = "ONIMBOTMESSAGE"
 	}
 	return prefix + strings.ToUpper(in.Action)
+}
+
+// namesOf returns the events that a change raises. Items raise a general one and that of their smart
+// process.
+func namesOf(in changeRequest) []string {
+	name := eventOf(in)
+	if in.Kind != "item" {
+		return []string{name}
+	}
+	return []string{name, name + "_" + strconv.FormatInt(cmp.Or(in.TypeID, defaultProcess), 10)}
 }
 
 // noun returns the name of a kind in texts.

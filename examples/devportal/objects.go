@@ -48,41 +48,48 @@ func (v *fieldValues) UnmarshalJSON(doc []byte) error {
 
 // changeResult is the result of a changeRequest.
 type changeResult struct {
-	Done  int     `json:"done"`
-	IDs   []int64 `json:"ids"` // of the objects, each once
-	Text  string  `json:"text"`
+	Done  int     `json:"done"`  // how many changes
+	IDs   []int64 `json:"ids"`   // of the objects, each once
+	Text  string  `json:"text"`  // what happened, for people
 	Event string  `json:"event"` // that was raised
-	Heard bool    `json:"heard"` // whether anything is bound to it
+	hearing
+
+	to int64 // whom the messages were written to
 }
 
 // changeObjects adds, updates or deletes objects.
-func (pg *page) changeObjects(ctx context.Context, _ string, in changeRequest) (any, error) {
+func (pg *page) changeObjects(ctx context.Context, _ string, in changeRequest) (changeResult, error) {
 	switch {
 	case in.Action != "add" && in.Action != "update" && in.Action != "delete":
-		return nil, badRequest("the action is add, update or delete")
+		return changeResult{}, badRequest("the action is add, update or delete")
 	case in.ID != 0 && in.times() > 1 && in.Action == "delete":
-		return nil, badRequest("one object can be deleted only once; leave out the ID to delete the latest objects")
+		return changeResult{}, badRequest("one object can be deleted only once; leave out the ID to delete the latest objects")
 	case in.ID != 0 && in.Action == "add":
-		return nil, badRequest("the portal chooses the ID of a new object; leave it out")
+		return changeResult{}, badRequest("the portal chooses the ID of a new object; leave it out")
 	}
 	if err := in.checkAmount(in.Fields.bytes); err != nil {
-		return nil, err
+		return changeResult{}, err
 	}
 	kind, err := pg.kind(in)
 	if err != nil {
-		return nil, err
+		return changeResult{}, err
 	}
 	if kind == eventtest.ChatMessage && in.Action == "add" {
 		if in.Bot, err = pg.chatBot(in); err != nil {
-			return nil, err
+			return changeResult{}, err
 		}
 	}
 	out, err := pg.changeTimes(ctx, kind, in)
 	if err != nil {
-		return nil, err
+		return changeResult{}, err
 	}
 	out.Text, out.Event = describe(in, out), eventOf(in)
-	out.Heard = pg.hasHandler(out.Event)
+	switch kind {
+	case eventtest.ChatMessage:
+		out.Event, out.hearing = pg.botHears(out.to, in.Action)
+	default:
+		out.hearing = pg.hears(namesOf(in)...)
+	}
 	return out, nil
 }
 
@@ -95,14 +102,14 @@ func (pg *page) changeTimes(ctx context.Context, kind eventtest.Kind, in changeR
 		if err := ctx.Err(); err != nil {
 			return out, err
 		}
-		id, err := pg.changeOnce(kind, in, n)
+		id, to, err := pg.changeOnce(kind, in, n)
 		if err != nil && out.Done > 0 {
 			return out, fmt.Errorf("%d done, then: %w", out.Done, err)
 		}
 		if err != nil {
 			return out, err
 		}
-		out.Done++
+		out.Done, out.to = out.Done+1, to
 		if len(out.IDs) == 0 || out.IDs[len(out.IDs)-1] != id {
 			out.IDs = append(out.IDs, id)
 		}
@@ -110,17 +117,21 @@ func (pg *page) changeTimes(ctx context.Context, kind eventtest.Kind, in changeR
 	return out, nil
 }
 
-// changeOnce makes one change and returns the object's ID. pg.mu must be held.
-func (pg *page) changeOnce(kind eventtest.Kind, in changeRequest, n int) (int64, error) {
+// changeOnce makes one change. It returns the object's ID and, for a message, whom it was written
+// to. pg.mu must be held.
+func (pg *page) changeOnce(kind eventtest.Kind, in changeRequest, n int) (id, to int64, err error) {
 	if err := pg.checkRoom(); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	id, user := in.ID, in.user()
 	if made := pg.added[kind]; id == 0 && in.Action != "add" {
 		if len(made) == 0 {
-			return 0, badRequest("the page has not added an object of this kind; add one, or give the ID of an object")
+			return 0, 0, badRequest("the page has not added an object of this kind; add one, or give the ID of an object")
 		}
 		id = made[len(made)-1]
+	}
+	if to = in.Bot; kind == eventtest.ChatMessage && in.Action != "add" {
+		to = pg.recipient(id)
 	}
 	switch in.Action {
 	case "add":
@@ -128,16 +139,23 @@ func (pg *page) changeOnce(kind eventtest.Kind, in changeRequest, n int) (int64,
 		if err == nil && len(pg.added[kind]) < maxAdded {
 			pg.added[kind] = append(pg.added[kind], id)
 		}
-		return id, err
+		return id, to, err
 	case "update":
-		return id, pg.portal.Update(kind, id, in.fields("Changed "+noun(in.Kind)+" ", n), user)
+		return id, to, pg.portal.Update(kind, id, in.fields("Changed "+noun(in.Kind)+" ", n), user)
 	default:
 		err := pg.portal.Delete(kind, id, user)
 		if err == nil || errors.Is(err, eventtest.ErrNotFound) { // an application may have deleted it
 			pg.forgetAdded(kind, id)
 		}
-		return id, err
+		return id, to, err
 	}
+}
+
+// recipient returns the user or bot that a message was written to, or 0.
+func (pg *page) recipient(message int64) int64 {
+	fields, _ := pg.portal.Object(eventtest.ChatMessage, message)
+	to, _ := strconv.ParseInt(fmt.Sprint(fields["TO_USER_ID"]), 10, 64) // 0 if there is none
+	return to
 }
 
 // forgetAdded removes a deleted object from those that the page remembers. pg.mu must be held.

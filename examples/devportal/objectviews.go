@@ -114,6 +114,13 @@ func (pg *page) serveObjects(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, pg.objects(kind).Shown)
 }
 
+// objectDetail is one object.
+type objectDetail struct {
+	ID     int64          `json:"id"`
+	Fields map[string]any `json:"fields"`
+	Order  []string       `json:"order"` // names of the fields, those that people look for first
+}
+
 // serveObject returns the fields of an object.
 func (pg *page) serveObject(w http.ResponseWriter, r *http.Request) {
 	id, err := strconv.ParseInt(r.PathValue("id"), 10, 64)
@@ -128,7 +135,7 @@ func (pg *page) serveObject(w http.ResponseWriter, r *http.Request) {
 	}
 	names := slices.Sorted(maps.Keys(fields))
 	slices.SortStableFunc(names, func(a, b string) int { return cmp.Compare(rank(a), rank(b)) })
-	writeJSON(w, http.StatusOK, map[string]any{"id": id, "fields": fields, "order": names})
+	writeJSON(w, http.StatusOK, objectDetail{id, fields, names})
 }
 
 // rank puts the fields that people look for first.

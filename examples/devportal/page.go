@@ -23,12 +23,12 @@ type page struct {
 
 	quirksTurn sync.Mutex // held while a command changes quirks; taken before mu
 
-	mu       sync.Mutex // guards everything below
-	users    []userView
-	added    map[eventtest.Kind][]int64 // IDs of objects that the page added and did not delete, the oldest first
-	webhooks []webhookView
-	handlers map[string]string // client ID → event URL
-	renamed  int
+	mu        sync.Mutex // guards everything below
+	users     []userView
+	added     map[eventtest.Kind][]int64 // IDs of objects that the page added and did not delete, the oldest first
+	webhooks  []webhookView
+	addresses map[string]appAddresses // by client ID
+	renamed   int
 }
 
 // Limits of what can be added.
@@ -48,7 +48,7 @@ type userView struct {
 func newPage(p *eventtest.Portal, cfg config, all *group) *page {
 	uma := p.AddUser(eventtest.User{Name: "Uma", LastName: "Ser", Email: "uma@example.com"})
 	return &page{
-		portal: p, cfg: cfg, all: all, added: map[eventtest.Kind][]int64{}, handlers: map[string]string{},
+		portal: p, cfg: cfg, all: all, added: map[eventtest.Kind][]int64{}, addresses: map[string]appAddresses{},
 		users: []userView{{ID: eventtest.AdminID, Name: "Ada Min", Admin: true}, {ID: uma, Name: "Uma Ser"}},
 	}
 }
@@ -60,14 +60,14 @@ func (pg *page) addUser(_ context.Context, _ string, in struct {
 	Email    string `json:"email"`
 	Admin    bool   `json:"admin"`
 },
-) (any, error) {
+) (newID, error) {
 	if in.Name == "" || len(in.Name)+len(in.LastName)+len(in.Email) > 300 {
-		return nil, badRequest("a user needs a name, and at most 300 bytes in all")
+		return newID{}, badRequest("a user needs a name, and at most 300 bytes in all")
 	}
 	pg.mu.Lock()
 	defer pg.mu.Unlock()
 	if len(pg.users) >= maxUsers {
-		return nil, badRequest("there are too many users; restart the program for an empty portal")
+		return newID{}, badRequest("there are too many users; restart the program for an empty portal")
 	}
 	id := pg.portal.AddUser(eventtest.User{Name: in.Name, LastName: in.LastName, Email: in.Email, Admin: in.Admin})
 	name := in.Name
@@ -75,36 +75,47 @@ func (pg *page) addUser(_ context.Context, _ string, in struct {
 		name += " " + in.LastName
 	}
 	pg.users = append(pg.users, userView{ID: id, Name: name, Admin: in.Admin})
-	return map[string]any{"id": id}, nil
+	return newID{id}, nil
+}
+
+// newID is the result of adding a user.
+type newID struct {
+	ID int64 `json:"id"`
 }
 
 // dismissUser dismisses a user, for good.
-func (pg *page) dismissUser(_ context.Context, id string, _ noInput) (any, error) {
+func (pg *page) dismissUser(_ context.Context, id string, _ noInput) (noResult, error) {
 	n, err := strconv.ParseInt(id, 10, 64)
 	if err != nil {
-		return nil, badRequest("the ID of a user is a number")
+		return noResult{}, badRequest("the ID of a user is a number")
 	}
 	pg.mu.Lock()
 	defer pg.mu.Unlock()
 	if err := pg.portal.DismissUser(n); err != nil {
-		return nil, problem{http.StatusNotFound, "there is no user with this ID"}
+		return noResult{}, problem{http.StatusNotFound, "there is no user with this ID"}
 	}
 	for i := range pg.users {
 		pg.users[i].Dismissed = pg.users[i].Dismissed || pg.users[i].ID == n
 	}
-	return nil, nil //nolint:nilnil // it has no result
+	return noResult{}, nil
 }
 
 // rename gives the portal a new domain.
-func (pg *page) rename(ctx context.Context, _ string, _ noInput) (any, error) {
+func (pg *page) rename(ctx context.Context, _ string, _ noInput) (newDomain, error) {
 	pg.mu.Lock()
 	defer pg.mu.Unlock()
 	if pg.renamed >= maxRenames {
-		return nil, badRequest("the portal was renamed too often; restart the program")
+		return newDomain{}, badRequest("the portal was renamed too often; restart the program")
 	}
 	if err := pg.portal.Rename(ctx); err != nil {
-		return nil, err
+		return newDomain{}, err
 	}
 	pg.renamed++
-	return map[string]any{"domain": pg.portal.Domain(), "page": pg.portal.URL() + "/"}, nil
+	return newDomain{pg.portal.Domain(), pg.portal.URL() + "/"}, nil
+}
+
+// newDomain is the result of a rename.
+type newDomain struct {
+	Domain string `json:"domain"`
+	Page   string `json:"page"` // the new address of this page
 }

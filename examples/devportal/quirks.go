@@ -90,20 +90,20 @@ func (pg *page) serveQuirks(w http.ResponseWriter, r *http.Request) {
 // maxLatency limits how slow the portal can be. The platform ends requests after a minute.
 const maxLatency = time.Minute
 
-func (pg *page) expireTokens(context.Context, string, noInput) (any, error) {
+func (pg *page) expireTokens(context.Context, string, noInput) (doneText, error) {
 	pg.portal.ExpireAccessTokens()
-	return map[string]any{"text": "every access token has expired"}, nil
+	return doneText{"every access token has expired"}, nil
 }
 
 // advance moves the portal's clock forward.
 func (pg *page) advance(_ context.Context, _ string, in struct {
 	By string `json:"by"`
 },
-) (any, error) {
+) (doneText, error) {
 	by, err := time.ParseDuration(in.By)
 	if err != nil || by <= 0 || by > maxDuration {
-		return nil, badRequest("the clock goes forward by a duration like 90s, 1h or 720h, at most 400 days")
+		return doneText{}, badRequest("the clock goes forward by a duration like 90s, 1h or 720h, at most 400 days")
 	}
 	pg.portal.Advance(by)
-	return map[string]any{"text": "the portal's clock went forward by " + in.By}, nil
+	return doneText{"the portal's clock went forward by " + in.By}, nil
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -46,6 +45,30 @@ func (c causeRequest) checkAmount(bytes int) error {
 	}
 }
 
+// eventData reads the data of an event, which is nil if the event has none, and checks the size of
+// all repetitions.
+func (c causeRequest) eventData(doc json.RawMessage) (any, error) {
+	if err := c.checkAmount(len(doc)); err != nil {
+		return nil, err
+	}
+	if len(doc) == 0 || string(doc) == "null" {
+		return nil, nil //nolint:nilnil // there is no data
+	}
+	tree, err := event.ParseData(doc)
+	if err != nil {
+		return nil, badRequest("the data cannot be in an event: " + err.Error())
+	}
+	return tree, nil
+}
+
+// mayCause returns an error if the caller has gone away, or too much waits.
+func (pg *page) mayCause(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return pg.checkRoom()
+}
+
 // checkRoom refuses to cause more while too much waits for handlers.
 func (pg *page) checkRoom() error {
 	if pg.portal.WaitingBytes() > maxWaiting/2 {
@@ -61,37 +84,33 @@ func (pg *page) raise(ctx context.Context, _ string, in struct {
 	Event string          `json:"event"`
 	Data  json.RawMessage `json:"data"` // null or missing for none
 },
-) (any, error) {
+) (raised, error) {
 	name := strings.ToUpper(strings.TrimSpace(in.Event))
 	if name == "" || len(name) > 200 || strings.ContainsAny(name, " \t\n{}") {
-		return nil, badRequest("give the name of one event, for example ONCRMDEALUPDATE")
+		return raised{}, badRequest("give the name of one event, for example ONCRMDEALUPDATE")
 	}
-	if err := in.checkAmount(len(in.Data)); err != nil {
-		return nil, err
-	}
-	var data any // nil if the event has none
-	if len(in.Data) > 0 && string(in.Data) != "null" {
-		tree, err := event.ParseData(in.Data)
-		if err != nil {
-			return nil, badRequest("the data cannot be in an event: " + err.Error())
-		}
-		data = tree
+	data, err := in.eventData(in.Data)
+	if err != nil {
+		return raised{}, err
 	}
 	if _, known := event.Lookup(name); !known {
 		pg.portal.AddEvent(name, "") // the page may raise events of its user's own
 	}
 	for range in.times() {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		if err := pg.checkRoom(); err != nil {
-			return nil, err
+		if err := pg.mayCause(ctx); err != nil {
+			return raised{}, err
 		}
 		if err := pg.portal.Raise(name, data, in.user()); err != nil {
-			return nil, err
+			return raised{}, err
 		}
 	}
-	return map[string]any{"text": name + " raised" + times(in.times()), "heard": pg.hasHandler(name)}, nil
+	return raised{name + " raised" + times(in.times()), pg.hears(name)}, nil
+}
+
+// raised is the result of raising an event.
+type raised struct {
+	Text string `json:"text"` // what happened, for people
+	hearing
 }
 
 func times(n int) string {
@@ -99,17 +118,4 @@ func times(n int) string {
 		return ""
 	}
 	return " " + strconv.Itoa(n) + " times"
-}
-
-// hasHandler reports whether anything is bound to the event. If not, the page can say why nothing
-// arrives.
-func (pg *page) hasHandler(name string) bool {
-	for _, b := range pg.portal.Bindings() {
-		if b.Event == name || strings.HasPrefix(b.Event, name+"_") { // the second is the event of one smart process
-			return true
-		}
-	}
-	pg.mu.Lock()
-	defer pg.mu.Unlock()
-	return slices.ContainsFunc(pg.webhooks, func(w webhookView) bool { return slices.Contains(w.Events, name) })
 }

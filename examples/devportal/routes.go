@@ -16,17 +16,20 @@ type route struct {
 	method, path string
 	does         string
 	body         reflect.Type // of the JSON in a request; nil for none
+	answer       reflect.Type // of the JSON in a response
 	handler      http.HandlerFunc
 }
 
-// get makes a route that only reads.
-func get(path, does string, handler http.HandlerFunc) route {
-	return route{method: http.MethodGet, path: path, does: does, handler: handler}
+// get makes a route that only reads. The handler writes a T.
+func get[T any](path, does string, handler http.HandlerFunc) route {
+	return route{method: http.MethodGet, path: path, does: does, answer: reflect.TypeFor[T](), handler: handler}
 }
 
 // post makes a route that runs a command with a JSON body.
-func post[T any](path, does string, do func(ctx context.Context, id string, in T) (any, error)) route {
-	return route{method: http.MethodPost, path: path, does: does, body: reflect.TypeFor[T](), handler: command(do)}
+func post[T, R any](path, does string, do func(ctx context.Context, id string, in T) (R, error)) route {
+	return route{
+		method: http.MethodPost, path: path, does: does, body: reflect.TypeFor[T](), answer: reflect.TypeFor[R](), handler: command(do),
+	}
 }
 
 // api returns the routes of the API, in the order of API.md.
@@ -36,29 +39,29 @@ func (pg *page) api() []route {
 
 func (pg *page) readingRoutes() []route {
 	return []route{
-		get("/api/{$}", "this list", pg.serveIndex),
-		get("/api/state", "everything that the page shows; the query takes failed=1, q, limit, calls_failed=1, calls_q and kind", pg.serveState),
-		get("/api/stream", "the same after each change, as server-sent events", pg.serveStream),
-		get("/api/events", "the events of the catalogue, with sample data", pg.serveEvents),
-		get("/api/deliveries/{id}", "one delivery, decoded and without tokens", pg.serveDelivery),
+		get[routeList]("/api/{$}", "this list", pg.serveIndex),
+		get[snapshot]("/api/state", "everything that the page shows; the query takes failed=1, q, limit, calls_failed=1, calls_q and kind", pg.serveState),
+		get[snapshot]("/api/stream", "the same after each change, as server-sent events", pg.serveStream),
+		get[[]eventInfo]("/api/events", "the events of the catalogue, with sample data", pg.serveEvents),
+		get[deliveryDetail]("/api/deliveries/{id}", "one delivery, decoded and without tokens", pg.serveDelivery),
 		post("/api/deliveries/{id}/raw", "its body as sent, with tokens", pg.rawDelivery),
 		post("/api/deliveries/{id}/resend", "send it again and wait for the handler", pg.resend),
 		post("/api/deliveries/resend", "send again all failed ones that were not resent, or the given ids, without waiting", pg.resendMany),
 		post("/api/deliveries/forget", "delete the records of deliveries and calls", pg.forget),
-		get("/api/calls/{id}", "one REST or OAuth call with its parameters and its answer, without secrets", pg.serveCall),
+		get[callDetail]("/api/calls/{id}", "one REST or OAuth call with its parameters and its answer, without secrets", pg.serveCall),
 		post("/api/calls/{id}/raw", "its parameters and answer with secrets", pg.rawCall),
-		get("/api/objects", "the kinds of objects, and how many there are", pg.serveKinds),
-		get("/api/objects/{kind}", "the latest objects of a kind", pg.serveObjects),
-		get("/api/objects/{kind}/{id}", "the fields of one object", pg.serveObject),
+		get[[]kindView]("/api/objects", "the kinds of objects, and how many there are", pg.serveKinds),
+		get[[]objectView]("/api/objects/{kind}", "the latest objects of a kind", pg.serveObjects),
+		get[objectDetail]("/api/objects/{kind}/{id}", "the fields of one object", pg.serveObject),
 		post("/api/wait", "wait until every delivery was attempted, and until a method was called that often", pg.wait),
 	}
 }
 
 func (pg *page) appRoutes() []route {
 	return []route{
-		post("/api/apps", "add an application and install it", pg.addApp),
-		post("/api/apps/{id}/install", "install it again", pg.install),
-		post("/api/apps/{id}/open", "post its page from here, as a browser would, and return the status", pg.openPage),
+		post("/api/apps", "add an application, and install it unless install is false", pg.addApp),
+		post("/api/apps/{id}/install", "install it: one that was added with install=false, or that was removed", pg.install),
+		post("/api/apps/{id}/open", "post its page, or its installation page, from here, as a browser would", pg.openPage),
 		post("/api/apps/{id}/frame", "the form that opens its page in a browser, with tokens of a user", pg.frameForm),
 		post("/api/apps/{id}/finish", "finish its installation, as BX24.installFinish does", pg.finishInstall),
 		post("/api/apps/{id}/grant", "new tokens of a user, as BX24.refreshAuth returns them", pg.grant),
@@ -66,6 +69,7 @@ func (pg *page) appRoutes() []route {
 		post("/api/apps/{id}/uninstall", "remove it; it gets ONAPPUNINSTALL", pg.uninstall),
 		post("/api/apps/{id}/status", "switch it off or on, and end or renew its subscription", pg.setStatus),
 		post("/api/apps/{id}/settings", "its settings as lines for a shell, with secrets and new tokens", pg.settings),
+		post("/api/settings", "the settings of an application that is not added yet, so that it can start first", pg.proposedSettings),
 		post("/api/apps/{id}/revoke", "revoke all of its tokens", pg.revokeTokens),
 		post("/api/apps/{id}/rotate", "replace its application_token", pg.rotateToken),
 		post("/api/webhooks", "add an outgoing webhook; returns its token, only now", pg.addWebhook),
@@ -76,11 +80,13 @@ func (pg *page) appRoutes() []route {
 func (pg *page) portalRoutes() []route {
 	quirks := route{
 		method: http.MethodPost, path: "/api/quirks", does: "change quirks; fields that are left out stay",
-		body: reflect.TypeFor[quirksView](), handler: pg.serveQuirks,
+		body: reflect.TypeFor[quirksView](), answer: reflect.TypeFor[quirksView](), handler: pg.serveQuirks,
 	}
 	return []route{
 		post("/api/objects", "add, update or delete objects", pg.changeObjects),
 		post("/api/raise", "raise an event by its name", pg.raise),
+		post("/api/bots/{id}/raise", "raise an event for one bot of imbot.v2, also in fetch mode", pg.raiseForBot),
+		post("/api/reactions", "add a user's reaction to a message, or take it back", pg.react),
 		post("/api/users", "add a user", pg.addUser),
 		post("/api/users/{id}/dismiss", "dismiss a user", pg.dismissUser),
 		quirks,
@@ -119,26 +125,41 @@ func (pg *page) commands() http.Handler {
 	return mux
 }
 
+// routeList is the list of the routes.
+type routeList struct {
+	Routes []routeView `json:"routes"`
+}
+
+type routeView struct {
+	Method string            `json:"method"`
+	Path   string            `json:"path"`
+	Does   string            `json:"does"`
+	Body   map[string]string `json:"body,omitempty"`   // names and types of the fields of a request
+	Answer map[string]string `json:"answer,omitempty"` // names and types of the fields of a response, or of its elements
+}
+
 // serveIndex lists the routes.
 func (pg *page) serveIndex(w http.ResponseWriter, _ *http.Request) {
-	type entry struct {
-		Method string            `json:"method"`
-		Path   string            `json:"path"`
-		Does   string            `json:"does"`
-		Body   map[string]string `json:"body,omitempty"`
-	}
-	list := []entry{}
+	list := []routeView{}
 	for _, r := range pg.api() {
-		e := entry{Method: r.method, Path: strings.TrimSuffix(r.path, "{$}"), Does: r.does}
-		if fields := fieldsOf(r.body); len(fields) > 0 {
-			e.Body = map[string]string{}
-			for _, f := range fields {
-				e.Body[f.name] = f.kind
-			}
+		answer := r.answer
+		if answer.Kind() == reflect.Slice {
+			answer = answer.Elem()
 		}
-		list = append(list, e)
+		list = append(list, routeView{
+			Method: r.method, Path: strings.TrimSuffix(r.path, "{$}"), Does: r.does, Body: kindsOf(r.body), Answer: kindsOf(answer),
+		})
 	}
-	writeJSON(w, http.StatusOK, map[string]any{"routes": list})
+	writeJSON(w, http.StatusOK, routeList{list})
+}
+
+// kindsOf returns the members that a JSON object may have, with the names of their types.
+func kindsOf(object reflect.Type) map[string]string {
+	kinds := map[string]string{}
+	for _, f := range fieldsOf(object) {
+		kinds[f.name] = f.kind
+	}
+	return kinds
 }
 
 // field is one member of a JSON body.

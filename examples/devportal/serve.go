@@ -127,20 +127,20 @@ func (pg *page) installAtStart(ctx context.Context, out *printer) {
 		return
 	}
 	log := pg.cfg.logger
-	for _, address := range []string{pg.cfg.handler, pg.cfg.installPage} {
+	for _, address := range []string{pg.cfg.handler, pg.cfg.installPage, pg.cfg.page} {
 		if err := pg.awaitHandler(ctx, address); err != nil {
 			return // the program is ending
 		}
 	}
-	result, err := pg.addApp(ctx, "", appForm{
+	added, err := pg.addApp(ctx, "", appForm{
 		ClientID: pg.cfg.clientID, ClientSecret: string(pg.cfg.clientSecret), Handler: pg.cfg.handler,
-		Scope: scopeText(pg.cfg.scope), Page: pg.cfg.installPage,
+		Scope: scopeText(pg.cfg.scope), InstallPage: pg.cfg.installPage, Page: pg.cfg.page,
 	})
 	if err != nil {
 		log.LogAttrs(ctx, slog.LevelError, "cannot install the application of -client-id", slog.String("error", plain(err)))
 		return
 	}
-	if warned, ok := result.(map[string]any); ok && warned["warning"] != nil {
+	if added.Warning != "" {
 		log.LogAttrs(ctx, slog.LevelWarn, "the installation page failed; open it again from the portal's page")
 	}
 	_ = out.print(installedLine{

@@ -28,6 +28,7 @@ type snapshot struct {
 	Webhooks   []webhookView `json:"webhooks"`
 	Deliveries deliveryList  `json:"deliveries"`
 	Queue      queueView     `json:"queue"`
+	Polled     []polledView  `json:"polled"`
 	Calls      callList      `json:"calls"`
 	Objects    objectList    `json:"objects"`
 	Faults     []faultView   `json:"faults"`
@@ -45,6 +46,7 @@ type portalView struct {
 	Port           string `json:"port"`         // of the page
 	BX24           string `json:"bx24"`         // address of the library for pages
 	Handler        string `json:"handler"`      // default in the form
+	InstallPage    string `json:"install_page"` // default in the form
 	Page           string `json:"page"`         // default in the form
 	Scope          string `json:"scope"`        // default in the form
 	ClockSkew      int64  `json:"clock_skew_s"` // how far the portal's clock is ahead
@@ -100,11 +102,11 @@ func (pg *page) snapshot(filter viewFilter) snapshot {
 	return snapshot{
 		Portal: portalView{
 			Domain: p.Domain(), MemberID: p.MemberID(), ClientEndpoint: p.ClientEndpoint(), ServerEndpoint: p.ServerEndpoint(),
-			OAuthHost: p.OAuthHost(), Handler: pg.cfg.handler, Page: pg.cfg.installPage, Scope: strings.Join(pg.cfg.scope, ","),
+			OAuthHost: p.OAuthHost(), Handler: pg.cfg.handler, InstallPage: pg.cfg.installPage, Page: pg.cfg.page, Scope: strings.Join(pg.cfg.scope, ","),
 			Port: portOf(p.Domain()), BX24: p.URL() + scriptPath,
 			ClockSkew: int64(time.Until(p.Now()).Round(time.Second) / time.Second),
 		},
-		Portals: pg.all.links(), Users: users, Apps: pg.apps(), Webhooks: webhooks, Deliveries: pg.deliveries(filter), Queue: pg.queue(),
+		Portals: pg.all.links(), Users: users, Apps: pg.apps(), Webhooks: webhooks, Deliveries: pg.deliveries(filter), Queue: pg.queue(), Polled: pg.polled(users),
 		Calls: pg.calls(pg.allCalls(), filter), Objects: pg.objects(filter.kind), Faults: pg.faults(),
 		Buckets: pg.buckets(), Lanes: pg.lanes(), Quirks: quirksOf(p.Quirks()),
 	}

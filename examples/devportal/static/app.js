@@ -7,7 +7,7 @@ import { showObjects, onKind } from './objects.js';
 import { showFaults } from './faults.js';
 import { showApps } from './apps.js';
 import { showDeliveries } from './deliveries.js';
-import { showQueue } from './queue.js';
+import { showQueue, showPolled } from './queue.js';
 import { showQuirks, showBuckets } from './quirks.js';
 import { showCauses } from './cause.js';
 
@@ -37,6 +37,7 @@ function picture(state) {
   showObjects(state);
   showFaults(state);
   showQueue(state);
+  showPolled(state);
   showBuckets(state);
   showQuirks(state);
 }

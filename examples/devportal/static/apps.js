@@ -6,15 +6,15 @@ const installForm = byId('install-form');
 const webhookForm = byId('webhook-form');
 const incomingForm = byId('incoming-form');
 const userForm = byId('user-form');
-let portal = null;
 let first = true;
 
 export function showApps(state) {
-  portal = state.portal;
+  const { portal } = state;
   if (first) {
     first = false;
     byId('install-box').open = state.apps.length === 0 && state.webhooks.length === 0;
     installForm.elements.handler.value = portal.handler || 'http://127.0.0.1:8080/bitrix24/events';
+    installForm.elements.install_page.value = portal.install_page;
     installForm.elements.page.value = portal.page;
     installForm.elements.scope.value = portal.scope;
     if (portal.handler) webhookForm.elements.url.value = portal.handler;
@@ -54,7 +54,7 @@ function makeApp(app) {
 const states = {
   installed: ['green', 'installed'],
   installing: ['amber', 'waits for installFinish'],
-  removed: ['', 'not installed'],
+  not_installed: ['', 'not installed'],
 };
 
 function updateApp(node, app) {
@@ -65,13 +65,14 @@ function updateApp(node, app) {
     app.active ? '' : el('span', { class: 'badge red' }, 'switched off'), app.payment_expired ? el('span', { class: 'badge red' }, 'unpaid') : '');
   facts.replaceChildren(
     el('p', { class: 'address' }, app.handler || 'no event URL'),
+    app.install_page ? el('p', { class: 'address' }, el('span', { class: 'label' }, 'installation '), app.install_page) : '',
     app.page ? el('p', { class: 'address' }, el('span', { class: 'label' }, 'page '), app.page) : '',
     el('p', { class: 'muted' }, app.scope.length ? app.scope.join(' · ') : 'basic permissions only'),
-    ...app.bots.map((b) => el('p', { class: 'muted' }, `bot ${b.id} ${b.name} `, el('code', {}, b.code), b.webhook ? ' · webhook mode' : '')));
-  bound.replaceChildren(...bindings(app));
-  if (app.state === 'removed') secret.hidden = true;
+    ...app.bots.map((b) => el('p', { class: 'muted' }, `bot ${b.id} ${b.name} `, el('code', {}, b.code), b.mode === 'old' ? '' : ` · ${b.mode} mode`)));
+  bound.replaceChildren(...(app.why && app.state !== 'not_installed' ? [el('p', { class: 'notice amber silence' }, `It gets no events: ${app.why}.`)] : []), ...bindings(app));
+  if (app.state === 'not_installed') secret.hidden = true;
   // Replace the buttons only if their set changes, so that the focus stays.
-  const set = [app.state, app.page, app.active, app.payment_expired].join();
+  const set = [app.state, hasPages(app), app.active, app.payment_expired].join();
   if (buttons.dataset.set === set) return;
   const had = buttons.contains(document.activeElement);
   const more = buttons.querySelector('details')?.open;
@@ -89,7 +90,7 @@ function bindings(app) {
     if (!groups.has(where)) groups.set(where, { offline: Boolean(b.offline), events: [] });
     groups.get(where).events.push(b);
   }
-  if (groups.size === 0) return app.state === 'removed' ? [] : [el('p', { class: 'hint' }, 'It has bound no event, so it gets none.')];
+  if (groups.size === 0) return app.state === 'not_installed' ? [] : [el('p', { class: 'hint' }, 'It has bound no event, so it gets none.')];
   const more = app.bound > app.bindings.length ? [el('p', { class: 'hint' }, `${app.bound - app.bindings.length} more are not shown.`)] : [];
   return [...groups].map(([where, group]) => el('details', { open: group.events.length <= 8 },
     el('summary', {}, el('span', { class: `badge ${group.offline ? 'violet' : 'blue'}` }, group.offline ? 'offline' : 'online'), ` ${plural(group.events.length, 'event')} → `,
@@ -98,16 +99,26 @@ function bindings(app) {
       b.event, b.user ? ` · user ${b.user}` : '', !b.offline && b.connector ? ` · ${b.connector}` : ''))))).concat(more);
 }
 
+const hasPages = (app) => app.install_page !== '' || app.page !== '';
+
+// begun says what happens after an application's installation has begun.
+function begun(app) {
+  if (app.install_page !== '') return 'Its installation page is open; it is installed when the page calls BX24.installFinish.';
+  return app.page === '' ? 'Installed.' : 'Installed: it has no installation page. Its page is open.';
+}
+
 function appButtons(app, secret) {
   const path = `/api/apps/${encodeURIComponent(app.id)}`;
   const button = (text, action, quiet = true) => el('button', { type: 'button', class: quiet ? 'small' : 'primary small', click: (event) => doing(event.currentTarget, action) }, text);
   const list = [];
   const clean = el('input', { type: 'checkbox', checked: true });
-  if (app.state === 'removed') {
-    list.push(button('Install again', async () => {
-      told(await post(`${path}/install`, { in_browser: Boolean(app.page) }), app.page ? 'Its page is open; it is installed when the page calls BX24.installFinish.' : 'Installed.');
-      if (app.page) openFrame(app.id);
-    }, false));
+  if (app.state === 'not_installed') {
+    list.push(
+      button('Install', async () => {
+        told(await post(`${path}/install`, { in_browser: hasPages(app) }), begun(app));
+        if (hasPages(app)) openFrame(app.id);
+      }, false),
+      button('Settings', () => settings(path, secret)));
     return list;
   }
   if (app.state === 'installing') {
@@ -116,7 +127,7 @@ function appButtons(app, secret) {
       await post(`${path}/finish`);
       say('Installed, as if the page had called BX24.installFinish.');
     }));
-  } else if (app.page) {
+  } else if (hasPages(app)) {
     list.push(button('Open page', async () => openFrame(app.id)));
   }
   list.push(
@@ -176,7 +187,7 @@ async function settings(path, secret) {
   }
   const { settings: lines, application_token: token } = await post(`${path}/settings`);
   secret.replaceChildren(
-    el('p', { class: 'hint' }, 'Secrets, with fresh tokens of the administrator. Press Settings again to hide them.'),
+    el('p', { class: 'hint' }, 'Secrets, with fresh tokens of the administrator once it is installed. Press Settings again to hide them.'),
     el('pre', { tabindex: '0' }, lines),
     el('p', { class: 'hint' }, 'application_token: ', el('code', {}, token)),
     el('p', { class: 'buttons' }, el('button', { type: 'button', class: 'small', click: () => copy(lines, 'Settings') }, 'Copy')));
@@ -191,25 +202,39 @@ function newCredentials() {
 }
 
 byId('new-credentials').addEventListener('click', newCredentials);
-byId('copy-settings').addEventListener('click', async () => {
-  const f = installForm.elements;
-  const word = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
-  const lines = { B24_CLIENT_ID: f.client_id.value, B24_CLIENT_SECRET: f.client_secret.value, PUBLIC_URL: f.handler.value, B24_OAUTH_HOSTS: portal.oauth_host, B24_INSECURE_HTTP: '1' };
-  if (f.page.value.trim()) Object.assign(lines, { PAGE_URL: f.page.value, B24_JS_URL: portal.bx24 });
-  const text = Object.entries(lines).map(([k, v]) => `export ${k}=${word(v)}\n`).join('');
+
+// inForm returns the application that the form describes.
+function inForm() {
+  const names = ['client_id', 'client_secret', 'handler', 'install_page', 'page', 'scope'];
+  return Object.fromEntries(names.map((name) => [name, installForm.elements[name].value.trim()]));
+}
+
+byId('copy-settings').addEventListener('click', (event) => doing(event.currentTarget, async () => {
+  const { settings: text } = await post('/api/settings', inForm());
   const shown = byId('form-settings');
   shown.hidden = await copy(text, 'Settings for your handler');
   shown.textContent = shown.hidden ? '' : text;
-});
+}));
 
-submitting(installForm, async (data) => {
-  const page = data.get('page').trim();
-  const result = await post('/api/apps', { client_id: data.get('client_id').trim(), client_secret: data.get('client_secret').trim(), handler: data.get('handler').trim(), page, scope: data.get('scope'), in_browser: page !== '' });
+function added() {
   byId('install-box').open = false;
   byId('install-box').querySelector('summary').focus();
-  told(result, page ? 'Its page is open; it is installed when the page calls BX24.installFinish.' : 'Installed.');
   newCredentials();
-  if (page) openFrame(result.id);
+}
+
+byId('add-only').addEventListener('click', (event) => doing(event.currentTarget, async () => {
+  if (!installForm.reportValidity()) return;
+  await post('/api/apps', { ...inForm(), install: false });
+  added();
+  say('Added. Its card installs it.');
+}));
+
+submitting(installForm, async () => {
+  const app = inForm();
+  const result = await post('/api/apps', { ...app, in_browser: hasPages(app) });
+  added();
+  told(result, begun(app));
+  if (hasPages(app)) openFrame(result.id);
 });
 
 // reveal shows a secret once.

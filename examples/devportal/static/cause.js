@@ -13,6 +13,9 @@ export function showCauses({ users, apps }) {
   options(change.elements.bot, apps.filter((a) => a.state === 'installed').flatMap((a) => (a.bots.length
     ? a.bots.map((b) => [JSON.stringify({ app: a.id, bot: b.id }), `${b.name} (${b.id})`])
     : [[JSON.stringify({ app: a.id, bot: 0 }), `a new bot of ${a.id}`]])));
+  const bots = apps.flatMap((a) => a.bots.filter((b) => b.mode !== 'old').map((b) => [String(b.id), `${b.name} (bot ${b.id})`]));
+  options(raise.elements.bot, [['', 'everyone'], ...bots]);
+  byId('raise-for').hidden = bots.length === 0;
   if (events === null) {
     events = new Map();
     get('/api/events').then((list) => {
@@ -54,8 +57,8 @@ submitting(change, async () => {
     if (f.bot.value === '') throw new Error('no application is installed that could have a chat bot');
     Object.assign(body, JSON.parse(f.bot.value));
   }
-  const { text, event, heard } = await post('/api/objects', f.fields.disabled ? body : withJSON(body, 'fields', f.fields.value, 'The fields'));
-  say(`${text.charAt(0).toUpperCase()}${text.slice(1)}.${heard ? '' : ` Nobody has bound ${event}, so nothing is sent.`}`);
+  const { text, heard, why } = await post('/api/objects', f.fields.disabled ? body : withJSON(body, 'fields', f.fields.value, 'The fields'));
+  say(`${text.charAt(0).toUpperCase()}${text.slice(1)}.${heard ? '' : ` Nothing gets it: ${why}.`}`);
 });
 
 let proposed = '';
@@ -72,8 +75,9 @@ raise.elements.event.addEventListener('input', () => {
 
 submitting(raise, async () => {
   const f = raise.elements;
-  const result = await post('/api/raise', withJSON({ event: f.event.value, user: Number(f.user.value), times: Number(f.times.value) }, 'data', f.data.value, 'The data'));
-  if (!result.heard) throw new Error('raised, but nobody has bound this event, so nothing is sent');
+  const to = f.bot.value === '' ? '/api/raise' : `/api/bots/${f.bot.value}/raise`;
+  const result = await post(to, withJSON({ event: f.event.value, user: Number(f.user.value), times: Number(f.times.value) }, 'data', f.data.value, 'The data'));
+  if (!result.heard) throw new Error(`raised, but nothing gets it: ${result.why}`);
   say(`${result.text}.`);
 });
 

@@ -6,9 +6,9 @@ const form = byId('fault-form');
 
 const kinds = [
   ['503 QUERY_LIMIT_EXCEEDED', { fault: 'error' }],
-  ['429 OPERATION_TIME_LIMIT', { fault: 'error', status: 429, code: 'OPERATION_TIME_LIMIT', description: 'Method is blocked due to operation time limit.' }],
-  ['500 INTERNAL_SERVER_ERROR', { fault: 'error', status: 500, code: 'INTERNAL_SERVER_ERROR', description: 'Internal server error' }],
-  ['403 ACCESS_DENIED', { fault: 'error', status: 403, code: 'ACCESS_DENIED', description: 'Access denied!' }],
+  ['429 OPERATION_TIME_LIMIT', { fault: 'error', code: 'OPERATION_TIME_LIMIT' }],
+  ['500 INTERNAL_SERVER_ERROR', { fault: 'error', code: 'INTERNAL_SERVER_ERROR' }],
+  ['403 ACCESS_DENIED', { fault: 'error', code: 'ACCESS_DENIED' }],
   ['an expired token', { fault: 'expired_token' }],
   ['a revoked token', { fault: 'revoked_token' }],
   ['a refused refresh (oauth/token)', { fault: 'refused_refresh' }],

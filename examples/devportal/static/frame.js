@@ -58,7 +58,7 @@ const answers = {
   async installFinish() {
     await post(`${path}/finish`);
     byId('note').textContent = 'Installed: the page called BX24.installFinish.';
-    setTimeout(open, 0); // the platform opens the application's page now
+    setTimeout(open, 0); // as the platform does: from now on it is the page, and not the installation page
   },
   setTitle({ title }) { byId('title').textContent = title.slice(0, 200); },
   closeApplication() { parent.postMessage({ devportal: 'close' }, location.origin); },

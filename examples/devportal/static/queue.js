@@ -1,5 +1,5 @@
 // The offline queue: one record for each event and object, with its state.
-import { byId, el, keyed, show, clockTime, tree } from './dom.js';
+import { byId, el, keyed, show, clockTime, plural, tree } from './dom.js';
 
 const states = {
   waiting: ['', 'waiting', 'the next event.offline.get takes it'],
@@ -16,6 +16,29 @@ export function showQueue(state) {
   byId('queue-empty').hidden = q.total > 0;
   show(byId('queue-more'), q.total > q.rows.length ? `The first ${q.rows.length} of ${q.total.toLocaleString()} are shown.` : '');
   keyed(byId('queue-list'), q.rows, (r) => String(r.id), makeRow, updateRow);
+}
+
+// showPolled shows the events that wait to be polled, a log for each bot in fetch mode and each subscribed user.
+export function showPolled({ polled }) {
+  byId('polled').hidden = polled.length === 0;
+  keyed(byId('polled-list'), polled, (p) => `${p.bot ?? ''}/${p.user ?? ''}`, (p) => {
+    const node = el('li', { class: 'row', 'data-bot': p.bot, 'data-user': p.user });
+    node.head = el('summary');
+    node.body = el('div', { class: 'record-body' });
+    node.append(el('details', { class: 'record' }, node.head, node.body));
+    return node;
+  }, (node, p) => {
+    node.dataset.waiting = String(p.waiting);
+    node.dataset.next = String(p.next_offset);
+    node.head.replaceChildren(
+      el('span', { class: 'record-head' }, el('span', { class: `badge ${p.waiting ? 'violet' : 'faint'}` }, plural(p.waiting, 'event')), el('b', {}, p.bot ? `bot ${p.bot} ` : `user ${p.user} `), p.name),
+      el('span', { class: 'record-facts' }, p.waiting ? `offset ${p.next_offset} acknowledges all` : 'nothing waits'));
+    node.body.replaceChildren(...(p.app ? [el('p', { class: 'hint' }, `Application ${p.app}.`)] : []),
+      ...p.latest.map((e) => el('details', { class: 'record', 'data-event': e.id },
+        el('summary', {}, el('b', {}, e.event), ` ${e.id} `, el('span', { class: 'record-facts' }, clockTime(e.time))),
+        e.data !== null && typeof e.data === 'object' ? tree(e.data) : el('p', { class: 'hint' }, `Data: ${e.data}`))),
+      p.waiting > p.latest.length ? el('p', { class: 'hint' }, `The latest ${p.latest.length} of ${p.waiting.toLocaleString()} are shown.`) : '');
+  });
 }
 
 function makeRow(r) {
