@@ -91,7 +91,9 @@ func (a *Application) Bots() map[int64]Bot {
 	list := map[int64]Bot{}
 	for id, b := range a.p.chat.bots {
 		if b.app == a {
-			list[id] = b.Bot
+			shown := b.Bot
+			shown.Name = a.p.accounts.users[id].fullName() // which its application may have changed
+			list[id] = shown
 		}
 	}
 	return list
