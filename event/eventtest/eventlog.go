@@ -22,6 +22,7 @@ type loggedEvent struct {
 	user int64 // 0 for an event of a bot
 	name string
 	data phpform.Value
+	size int // of the data as JSON, in bytes
 }
 
 // subscriber is whom im.v2.Event.subscribe subscribes: a user, for an application or an incoming
@@ -41,6 +42,7 @@ type reaction struct {
 // eventLog holds the events that wait to be polled. Portal.mu guards it.
 type eventLog struct {
 	events      []loggedEvent // in the order of their IDs
+	bytes       int           // of their data
 	subscribers map[subscriber]bool
 	reactions   map[reaction]bool
 }
@@ -56,7 +58,8 @@ type LoggedEvent struct {
 }
 
 // LoggedEvents returns the events that wait to be polled, in the order of their IDs. An event
-// leaves the log when a call acknowledges it, and after 24 hours.
+// leaves the log when a call acknowledges it, and after 24 hours. Only the latest 20,000 are kept, of
+// 64 MiB in all, so that a bot that never polls does not fill the memory.
 func (p *Portal) LoggedEvents() []LoggedEvent {
 	p.mu.Lock()
 	p.dropOldEventsLocked()
@@ -244,23 +247,38 @@ func (p *Portal) logForBotLocked(b *bot, name string, data []phpform.Entry) {
 
 func (p *Portal) logEventLocked(e loggedEvent) {
 	p.dropOldEventsLocked()
-	e.id, e.time = p.nextIDLocked("logged event"), p.nowLocked()
-	p.eventLog.events = append(p.eventLog.events, e)
+	e.id, e.time, e.size = p.nextIDLocked("logged event"), p.nowLocked(), len(e.data.AppendJSON(nil))
+	p.eventLog.events, p.eventLog.bytes = append(p.eventLog.events, e), p.eventLog.bytes+e.size
+	for len(p.eventLog.events) > maxRecords || p.eventLog.bytes > maxRecordBytes && len(p.eventLog.events) > 1 {
+		p.dropOldestEventLocked()
+	}
 	p.signalChangeLocked()
+}
+
+func (p *Portal) dropOldestEventLocked() {
+	p.eventLog.bytes -= p.eventLog.events[0].size
+	p.eventLog.events[0] = loggedEvent{} // so that its data is freed
+	p.eventLog.events = p.eventLog.events[1:]
 }
 
 // dropOldEventsLocked drops events that have waited for too long.
 func (p *Portal) dropOldEventsLocked() {
 	oldest := p.nowLocked().Add(-logRetention)
 	for len(p.eventLog.events) > 0 && p.eventLog.events[0].time.Before(oldest) {
-		p.eventLog.events = p.eventLog.events[1:]
+		p.dropOldestEventLocked()
 	}
 }
 
 // dropEventsLocked drops the logged events that match.
 func (p *Portal) dropEventsLocked(match func(*loggedEvent) bool) {
 	before := len(p.eventLog.events)
-	p.eventLog.events = slices.DeleteFunc(p.eventLog.events, func(e loggedEvent) bool { return match(&e) })
+	p.eventLog.events = slices.DeleteFunc(p.eventLog.events, func(e loggedEvent) bool {
+		gone := match(&e)
+		if gone {
+			p.eventLog.bytes -= e.size
+		}
+		return gone
+	})
 	if len(p.eventLog.events) != before {
 		p.signalChangeLocked()
 	}

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -355,4 +356,22 @@ func TestEventLogs(t *testing.T) {
 	c.ok("imbot.v2.Bot.update", obj{"botId": bot, "fields": obj{"eventMode": "webhook", "webhookUrl": "http://10.0.0.1/bot"}})
 	require.Equal(t, added, p.EventLogs(2)[0].BotID, "a bot in webhook mode has none")
 	require.False(t, c.app.Bots()[bot].Fetch)
+}
+
+// TestEventLogIsBounded lets a bot in fetch mode never poll.
+func TestEventLogIsBounded(t *testing.T) {
+	t.Parallel()
+	p, c, bot := pollPortal(t)
+	for range 70 {
+		require.NoError(t, c.app.RaiseForBot(bot, "ONIMBOTV2CONTEXTGET", obj{"context": strings.Repeat("x", 1<<20)}, 1))
+	}
+	log := p.EventLogs(1)[0]
+	require.Less(t, log.Waiting, 64)
+	require.Greater(t, log.Waiting, 60, "the latest are kept")
+	require.Equal(t, log.NextOffset-1, log.Latest[0].ID)
+	c.poll("imbot.v2.Event.get", obj{"botId": bot, "offset": log.NextOffset})
+	for range 20_100 {
+		require.NoError(t, c.app.RaiseForBot(bot, "ONIMBOTV2CONTEXTGET", nil, 1))
+	}
+	require.Equal(t, 20_000, p.EventLogs(0)[0].Waiting, "what was acknowledged does not count")
 }

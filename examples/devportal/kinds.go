@@ -29,15 +29,30 @@ func (pg *page) kind(in changeRequest) (eventtest.Kind, error) {
 		return eventtest.ChatMessage, nil
 	case "item":
 		in.TypeID = cmp.Or(in.TypeID, defaultProcess)
-		if in.TypeID != 31 { // the invoices, which every portal has
-			if err := pg.portal.AddSmartProcess(in.TypeID); err != nil {
-				return "", err
-			}
-		}
-		return eventtest.SmartProcess(in.TypeID), nil
+		return eventtest.SmartProcess(in.TypeID), pg.addProcess(in.TypeID)
 	default:
 		return "", badRequest("the kind is deal, lead, contact, company, task, item, calendar or message")
 	}
+}
+
+// maxProcesses limits the smart processes.
+const maxProcesses = 100
+
+// addProcess adds a smart process, unless the portal has it.
+func (pg *page) addProcess(id int64) error {
+	pg.mu.Lock()
+	defer pg.mu.Unlock()
+	switch {
+	case id == 31 || pg.processes[id]: // 31 is that of the invoices, which every portal has
+		return nil
+	case len(pg.processes) >= maxProcesses:
+		return badRequest("there are too many smart processes; use one that is there, or restart the program for an empty portal")
+	}
+	if err := pg.portal.AddSmartProcess(id); err != nil {
+		return err
+	}
+	pg.processes[id] = true
+	return nil
 }
 
 // eventOf returns the event that a change raises; for items, the general one.

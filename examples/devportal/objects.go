@@ -133,19 +133,32 @@ func (pg *page) changeOnce(kind eventtest.Kind, in changeRequest, n int) (id, to
 	if to = in.Bot; kind == eventtest.ChatMessage && in.Action != "add" {
 		to = pg.recipient(id)
 	}
+	if in.Action != "delete" {
+		if err := pg.checkWritten(in.Fields.bytes); err != nil {
+			return 0, 0, err
+		}
+	}
 	switch in.Action {
 	case "add":
 		id, err := pg.portal.Add(kind, in.fields("New "+noun(in.Kind)+" ", n), user)
 		if err == nil && len(pg.added[kind]) < maxAdded {
 			pg.added[kind] = append(pg.added[kind], id)
 		}
+		if err == nil {
+			pg.written.grow(objectKey{kind, id}, in.Fields.bytes)
+		}
 		return id, to, err
 	case "update":
-		return id, to, pg.portal.Update(kind, id, in.fields("Changed "+noun(in.Kind)+" ", n), user)
+		err := pg.portal.Update(kind, id, in.fields("Changed "+noun(in.Kind)+" ", n), user)
+		if err == nil {
+			pg.written.grow(objectKey{kind, id}, in.Fields.bytes)
+		}
+		return id, to, err
 	default:
 		err := pg.portal.Delete(kind, id, user)
 		if err == nil || errors.Is(err, eventtest.ErrNotFound) { // an application may have deleted it
 			pg.forgetAdded(kind, id)
+			pg.written.remove(objectKey{kind, id})
 		}
 		return id, to, err
 	}

@@ -29,6 +29,9 @@ type page struct {
 	webhooks  []webhookView
 	addresses map[string]appAddresses // by client ID
 	renamed   int
+	ownEvents map[string]bool // names of events that are not in the catalogue
+	processes map[int64]bool  // smart processes that the page added, by entityTypeId
+	written   objectSizes
 }
 
 // Limits of what can be added.
@@ -48,8 +51,9 @@ type userView struct {
 func newPage(p *eventtest.Portal, cfg config, all *group) *page {
 	uma := p.AddUser(eventtest.User{Name: "Uma", LastName: "Ser", Email: "uma@example.com"})
 	return &page{
-		portal: p, cfg: cfg, all: all, added: map[eventtest.Kind][]int64{}, addresses: map[string]appAddresses{},
-		users: []userView{{ID: eventtest.AdminID, Name: "Ada Min", Admin: true}, {ID: uma, Name: "Uma Ser"}},
+		portal: p, cfg: cfg, all: all, added: map[eventtest.Kind][]int64{}, addresses: map[string]appAddresses{}, ownEvents: map[string]bool{}, processes: map[int64]bool{},
+		written: objectSizes{limit: maxWritten, of: map[objectKey]int{}},
+		users:   []userView{{ID: eventtest.AdminID, Name: "Ada Min", Admin: true}, {ID: uma, Name: "Uma Ser"}},
 	}
 }
 

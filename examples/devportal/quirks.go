@@ -63,6 +63,9 @@ func (v quirksView) set(q *eventtest.Quirks) {
 // maxDuration limits the durations in quirks and in changes of the clock.
 const maxDuration = 400 * 24 * time.Hour
 
+// maxSkew limits how far the portal's clock can be ahead.
+const maxSkew = 10 * 366 * 24 * time.Hour
+
 func seconds(n float64) time.Duration {
 	return time.Duration(min(max(n, -1), maxDuration.Seconds()) * float64(time.Second))
 }
@@ -103,6 +106,9 @@ func (pg *page) advance(_ context.Context, _ string, in struct {
 	by, err := time.ParseDuration(in.By)
 	if err != nil || by <= 0 || by > maxDuration {
 		return doneText{}, badRequest("the clock goes forward by a duration like 90s, 1h or 720h, at most 400 days")
+	}
+	if time.Until(pg.portal.Now())+by > maxSkew {
+		return doneText{}, badRequest("the portal's clock is ten years ahead at most; restart the program for the present time")
 	}
 	pg.portal.Advance(by)
 	return doneText{"the portal's clock went forward by " + in.By}, nil

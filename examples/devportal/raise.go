@@ -16,6 +16,8 @@ import (
 const (
 	maxTimes  = 1000
 	maxAtOnce = 8 << 20 // bytes
+
+	maxOwnEvents = 1000 // names of events that are not in the catalogue
 )
 
 // causeRequest is the user who causes events, and how often.
@@ -93,8 +95,8 @@ func (pg *page) raise(ctx context.Context, _ string, in struct {
 	if err != nil {
 		return raised{}, err
 	}
-	if _, known := event.Lookup(name); !known {
-		pg.portal.AddEvent(name, "") // the page may raise events of its user's own
+	if err := pg.addEvent(name); err != nil {
+		return raised{}, err
 	}
 	for range in.times() {
 		if err := pg.mayCause(ctx); err != nil {
@@ -105,6 +107,21 @@ func (pg *page) raise(ctx context.Context, _ string, in struct {
 		}
 	}
 	return raised{name + " raised" + times(in.times()), pg.hears(name)}, nil
+}
+
+// addEvent lets an event be raised that is not in the catalogue, because it is the user's own.
+func (pg *page) addEvent(name string) error {
+	if _, known := event.Lookup(name); known {
+		return nil
+	}
+	pg.mu.Lock()
+	defer pg.mu.Unlock()
+	if !pg.ownEvents[name] && len(pg.ownEvents) >= maxOwnEvents {
+		return badRequest("there are too many events that are not in the catalogue; restart the program for an empty portal")
+	}
+	pg.ownEvents[name] = true
+	pg.portal.AddEvent(name, "")
+	return nil
 }
 
 // raised is the result of raising an event.
