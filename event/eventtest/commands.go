@@ -8,12 +8,16 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// botCommand is a slash command of a bot of the old API. Portal.mu guards it.
+// botCommand is a slash command of a bot. Portal.mu guards it.
 type botCommand struct {
 	id     int64
 	bot    *bot
 	name   string // without the slash
 	common bool   // works in every private chat, not only in those with the bot
+
+	v2               bool // registered with imbot.v2.Command.register, which also sets the others
+	hidden, extranet bool
+	title, params    localized
 }
 
 // commandCalls returns the parameters of the commands that a text calls, by the commands' names. A
@@ -30,8 +34,8 @@ func commandCalls(text string) map[string]string {
 	return calls
 }
 
-// raiseCommands raises the event for a message that calls commands, once for each application that
-// has registered one of them. It reports whether there is any. If so, the platform raises no event
+// raiseCommands raises the events for a message that calls commands: those of imbot.v2 one by one,
+// and the others once for each application that has registered one of them. It reports whether there is any. If so, the platform raises no event
 // for the message itself.
 func (p *Portal) raiseCommands(ev *pendingEvents, o *object) bool {
 	m := messageOf(o)
@@ -41,7 +45,7 @@ func (p *Portal) raiseCommands(ev *pendingEvents, o *object) bool {
 	called := map[*Application][]phpform.Entry{}
 	calls := commandCalls(m.text)
 	for _, cmd := range p.chat.commandsLocked() {
-		if params, ok := calls[cmd.name]; ok && (cmd.common || cmd.bot.id == m.to) {
+		if params, ok := calls[cmd.name]; ok && !cmd.v2 && (cmd.common || cmd.bot.id == m.to) {
 			called[cmd.bot.app] = append(called[cmd.bot.app], kv(userKey(cmd.id), p.commandEntryLocked(cmd, params, m)))
 		}
 	}
@@ -54,7 +58,7 @@ func (p *Portal) raiseCommands(ev *pendingEvents, o *object) bool {
 			)})
 		}
 	}
-	return len(called) > 0
+	return p.raiseCommandsV2(ev, o) || len(called) > 0
 }
 
 // commandsLocked returns the commands of all bots by their IDs. Portal.mu must be held.

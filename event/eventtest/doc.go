@@ -82,13 +82,13 @@
 //	                                 imbot.register/update/unregister, imbot.bot.list,
 //	                                 imbot.command.register/update/unregister/answer,
 //	                                 imbot.v2.Bot.register/get/update/unregister, imbot.v2.Event.get,
+//	                                 imbot.v2.Command.register/update/unregister/list/answer,
 //	                                 imbot.v2.Chat.Message.send and im.v2.Event.subscribe/get/unsubscribe
 //	chats of more than two           users and bots write to each other only, and users to the chats of tasks
 //	bots of incoming webhooks        every bot belongs to an application; an incoming webhook polls one that has a botToken
 //	edited and deleted messages of   imbot.register ignores their handlers, as on the platform, also if EVENT_HANDLER gives them;
 //	  bots of the types B and H      imbot.update and event.bind bind them
-//	slash commands of buttons        commands are typed, in private chats; there are no keyboards, no im.message.command
-//	  and of imbot.v2                and no imbot.v2.Command.*
+//	slash commands of buttons        commands are typed, in private chats; there are no keyboards and no im.message.command
 //	the old and the new task card    a portal has both at once: comments of the old one are of the kind TaskComment, those of the
 //	                                 new one are messages of the kind ChatMessage, and neither has the other's methods
 //	polled events                    those for messages and reactions; for others use Application.RaiseForBot and
@@ -124,6 +124,9 @@
 //   - A message that calls a slash command raises ONIMCOMMANDADD and no ONIMBOTMESSAGEADD. A call
 //     is a line that begins with a slash. If a line calls the same command again, the last one
 //     counts.
+//   - A message that calls a command of imbot.v2 raises one ONIMBOTV2COMMANDADD for each command, and
+//     no ONIMBOTV2MESSAGEADD. In a chat that the bot is not in, its chat has the dialogId chat and a
+//     number. imbot.v2.Command.answer needs that dialogId, and a message that calls the command.
 //   - A bot that registers a command again gets the same command. The handler of ONIMCOMMANDADD
 //     stays when the last command is gone.
 //   - im.message.add to the chat of a task raises ONTASKCOMMENTADD, as a comment in the portal

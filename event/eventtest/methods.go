@@ -77,6 +77,12 @@ func (p *Portal) methodTable() map[string]method {
 		"imbot.v2.bot.update":     {scope: "imbot", run: p.botV2Update},
 		"imbot.v2.bot.unregister": {scope: "imbot", run: p.botV2Unregister},
 
+		"imbot.v2.command.register":   {scope: "imbot", run: p.commandV2Register},
+		"imbot.v2.command.update":     {scope: "imbot", run: p.commandV2Update},
+		"imbot.v2.command.unregister": {scope: "imbot", run: p.commandV2Unregister},
+		"imbot.v2.command.list":       {scope: "imbot", run: p.commandV2List},
+		"imbot.v2.command.answer":     {scope: "imbot", run: p.commandV2Answer},
+
 		"imbot.v2.chat.message.send": {scope: "imbot", run: p.botV2Send},
 
 		"imbot.v2.event.get":      {scope: "imbot", run: p.botEventGet},

@@ -17,14 +17,14 @@ func (p *Portal) commandNamed(c *call, byText bool) (*botCommand, *apiError) {
 	id, given := c.param("COMMAND_ID")
 	if byText && !given {
 		for _, cmd := range p.chat.commandsLocked() {
-			if cmd.bot.app == app && cmd.name == c.str("COMMAND") {
+			if cmd.bot.app == app && !cmd.v2 && cmd.name == c.str("COMMAND") {
 				return cmd, nil
 			}
 		}
 	}
 	cmd := p.chat.commands[intOf(id)]
 	switch {
-	case cmd == nil:
+	case cmd == nil || cmd.v2:
 		return nil, fail(400, "COMMAND_ID_ERROR", "Command not found")
 	case cmd.bot.app != app:
 		return nil, fail(400, "APP_ID_ERROR", "Command was installed by another rest application")

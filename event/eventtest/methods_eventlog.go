@@ -15,6 +15,11 @@ const (
 // flag reads a boolean parameter of imbot.v2, which may be a JSON boolean, Y or N.
 func (c *call) flag(name string) bool {
 	v, _ := c.param(name)
+	return yes(v)
+}
+
+// yes reports whether a boolean of imbot.v2 is true.
+func yes(v phpform.Value) bool {
 	return truthy(v) && !strings.EqualFold(strings.TrimSpace(v.Scalar()), "N")
 }
 

@@ -20,7 +20,7 @@ type botCaller struct {
 func newBotCaller(t *testing.T, p *process, id string) botCaller {
 	t.Helper()
 	p.post("/api/apps", `{"client_id":"`+id+`","scope":"im,imbot"}`)
-	access, ok := p.post("/api/apps/"+id+"/grant", "")["access_token"].(string)
+	access, ok := p.post("/api/apps/"+url.PathEscape(id)+"/grant", "")["access_token"].(string)
 	require.True(t, ok)
 	return botCaller{p, access}
 }
