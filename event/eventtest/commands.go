@@ -35,8 +35,8 @@ func commandCalls(text string) map[string]string {
 }
 
 // raiseCommands raises the events for a message that calls commands: those of imbot.v2 one by one,
-// and the others once for each application that has registered one of them. It reports whether there is any. If so, the platform raises no event
-// for the message itself.
+// and the others once for each application that has registered one of them. It reports whether
+// there is any. If so, the platform raises no event for the message itself.
 func (p *Portal) raiseCommands(ev *pendingEvents, o *object) bool {
 	m := messageOf(o)
 	if p.chat.bots[m.author] != nil || p.accounts.users[m.author] == nil || m.to == 0 {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -199,14 +200,14 @@ func TestCommandV2Calls(t *testing.T) {
 			require.Equal(t, []any{local, "/help", "a  b", "textarea"}, []any{got[0].Command.ID, got[0].Command.Command, got[0].Command.Params, got[0].Command.Context})
 			require.Equal(t, []any{common, "/find", "x"}, []any{got[1].Command.ID, got[1].Command.Command, got[1].Command.Params})
 			require.Equal(t, []any{message, eve, bot}, []any{got[0].Message.ID, got[0].User.ID, got[0].Bot.ID})
-			require.Equal(t, fmt.Sprint(eve), got[0].Chat.DialogID)
+			require.Equal(t, strconv.FormatInt(eve, 10), got[0].Chat.DialogID)
 			require.Equal(t, "COMMAND_ANSWER_FAILED", answer(got[0], "7"), "another dialogue")
 			before := len(p.ObjectIDs(eventtest.ChatMessage))
 			require.Empty(t, answer(got[0], got[0].Chat.DialogID))
 			ids := p.ObjectIDs(eventtest.ChatMessage)
 			require.Len(t, ids, before+1)
 			written, _ := p.Object(eventtest.ChatMessage, ids[before])
-			require.Equal(t, []any{"Here", fmt.Sprint(bot), fmt.Sprint(eve)}, []any{written["MESSAGE"], written["AUTHOR_ID"], written["TO_USER_ID"]})
+			require.Equal(t, []any{"Here", strconv.FormatInt(bot, 10), strconv.FormatInt(eve, 10)}, []any{written["MESSAGE"], written["AUTHOR_ID"], written["TO_USER_ID"]})
 
 			tell(t, p, eventtest.AdminID, eve, "/help me\n/find it")
 			got = calls()

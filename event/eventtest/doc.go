@@ -124,8 +124,8 @@
 //   - A message that calls a slash command raises ONIMCOMMANDADD and no ONIMBOTMESSAGEADD. A call
 //     is a line that begins with a slash. If a line calls the same command again, the last one
 //     counts.
-//   - A message that calls a command of imbot.v2 raises one ONIMBOTV2COMMANDADD for each command, and
-//     no ONIMBOTV2MESSAGEADD. In a chat that the bot is not in, its chat has the dialogId chat and a
+//   - A message that calls commands of imbot.v2 raises an ONIMBOTV2COMMANDADD for each of them, and
+//     no ONIMBOTV2MESSAGEADD. If the bot is not in the chat, the chat has the dialogId chat and a
 //     number. imbot.v2.Command.answer needs that dialogId, and a message that calls the command.
 //   - A bot that registers a command again gets the same command. The handler of ONIMCOMMANDADD
 //     stays when the last command is gone.

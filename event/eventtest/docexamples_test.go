@@ -17,6 +17,7 @@ import (
 // handlerUnderTest is the handler of the examples in the documentation.
 var handlerUnderTest = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
 
+//nolint:paralleltest // as short as in the documentation
 func TestDeals(t *testing.T) {
 	srv := httptest.NewServer(handlerUnderTest)
 	defer srv.Close()
@@ -61,7 +62,7 @@ func TestDocToken(t *testing.T) {
 	require.NoError(t, err)
 	mux, ids := event.NewMux(), make(chan int64, 1)
 	event.On(mux, event.OnCrmDealAdd, func(_ context.Context, _ *event.Delivery, e event.CRMEntity) error {
-		ids <- int64(e.ID)
+		ids <- e.ID
 		return nil
 	})
 	hook, err := webhook.NewHandler(webhook.Tokens("the-token-of-the-webhook"), mux, webhook.WithSync())

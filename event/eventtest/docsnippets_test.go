@@ -24,7 +24,7 @@ func TestDocSnippets(t *testing.T) {
 	var files []*ast.File
 	var tested strings.Builder
 	for _, name := range names {
-		source, err := os.ReadFile(name)
+		source, err := os.ReadFile(name) //nolint:gosec // a file of this package
 		require.NoError(t, err)
 		if strings.HasSuffix(name, "_test.go") {
 			tested.WriteString(squeezed(string(source)))

@@ -58,8 +58,8 @@ type LoggedEvent struct {
 }
 
 // LoggedEvents returns the events that wait to be polled, in the order of their IDs. An event
-// leaves the log when a call acknowledges it, and after 24 hours. Only the latest 20,000 are kept, of
-// 64 MiB in all, so that a bot that never polls does not fill the memory.
+// leaves the log when a call acknowledges it, and after 24 hours. Only the latest 20,000 are kept,
+// of 64 MiB in all, so that a bot that never polls does not fill the memory.
 func (p *Portal) LoggedEvents() []LoggedEvent {
 	p.mu.Lock()
 	p.dropOldEventsLocked()

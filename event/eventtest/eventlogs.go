@@ -17,8 +17,8 @@ type EventLog struct {
 }
 
 // EventLogs returns the logs of the bots in fetch mode by ID, and then those of the users who are
-// subscribed with im.v2.Event.subscribe, or were. A log may be empty. Each has its latest events, at
-// most latest. See [Portal.LoggedEvents] for all events.
+// subscribed with im.v2.Event.subscribe, or were. A log may be empty. Each has its latest events,
+// at most latest. See [Portal.LoggedEvents] for all events.
 func (p *Portal) EventLogs(latest int) []EventLog {
 	type owner struct{ bot, user int64 }
 	kept := map[owner][]loggedEvent{}

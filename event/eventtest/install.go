@@ -13,10 +13,10 @@ import (
 func (a *Application) Install(ctx context.Context) error { return a.InstallAs(ctx, AdminID) }
 
 // InstallAs installs the application. Without pages it is installed immediately: the portal binds
-// ONAPPINSTALL to HandlerURL and sends it. With an installation page, the portal opens that by POST,
-// as a browser would, and the application is installed when it calls [Application.FinishInstall].
-// With pages but no installation page it is installed immediately, and no page is opened; see
-// [App.PageURL].
+// ONAPPINSTALL to HandlerURL and sends it. With an installation page, the portal opens that by
+// POST, as a browser would, and the application is installed when it calls
+// [Application.FinishInstall]. With pages but no installation page it is installed immediately, and
+// no page is opened; see [App.PageURL].
 //
 // It returns [ErrInstalled], or [ErrNotFound] for an unknown user. It also returns an error if the
 // user is not an administrator, or if the installation page cannot be opened or returns a status of

@@ -20,8 +20,8 @@ type Placement struct {
 }
 
 // Frame builds the POST that opens the application's page for a user, as a browser sends it. Until
-// the application is installed, that is its installation page; see [Application.PageURL]. The errors
-// are those of [Application.Grant].
+// the application is installed, that is its installation page; see [Application.PageURL]. The
+// errors are those of [Application.Grant].
 func (a *Application) Frame(ctx context.Context, user int64, placement Placement) (*http.Request, error) {
 	address := a.PageURL()
 	if address == "" {

@@ -40,7 +40,7 @@ func (v *visits) taken() []string {
 	return paths
 }
 
-// TestPageAddresses installs applications that have an installation page, a page, or both, and opens
+// TestPageAddresses installs applications that have an installation page, a page, or both. It opens
 // them before and after the installation is finished, and after a second installation.
 func TestPageAddresses(t *testing.T) {
 	t.Parallel()

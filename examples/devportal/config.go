@@ -50,7 +50,7 @@ var settings = []program.Setting{
 	{Flag: "handler", Env: "PUBLIC_URL", Usage: "its event URL, which gets ONAPPINSTALL; also what the page's form proposes"},
 	{
 		Flag: "install-page", Env: "INSTALL_PAGE_URL",
-		Usage: "the address of its installation page, if it has one: it is opened, and the application is installed when it calls BX24.installFinish",
+		Usage: "the address of its installation page, if it has one; it is opened, and finishes the installation by BX24.installFinish",
 	},
 	{
 		Flag: "page", Env: "PAGE_URL",

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -25,9 +26,7 @@ func finishPage(_ *oauth.Portals, script string) func(http.ResponseWriter, *http
 	return func(w http.ResponseWriter, r *http.Request, page *event.Delivery, access oauth.Installation) {
 		answer := httptest.NewRecorder()
 		finish(answer, r, page, access)
-		for name, values := range answer.Header() {
-			w.Header()[name] = values
-		}
+		maps.Copy(w.Header(), answer.Header())
 		origin := strings.TrimSuffix(script, scriptPath)
 		w.Header().Set("Content-Security-Policy", strings.ReplaceAll(answer.Header().Get("Content-Security-Policy"), platform, origin))
 		_, _ = w.Write([]byte(strings.ReplaceAll(answer.Body.String(), platform, origin)))
@@ -38,6 +37,7 @@ func finishPage(_ *oauth.Portals, script string) func(http.ResponseWriter, *http
 // write it. It has the settings that devportal's page copies.
 type pagedApp struct {
 	*httptest.Server
+
 	opened atomic.Int32 // how often its page was opened
 }
 
@@ -78,7 +78,7 @@ func newPagedApp(t *testing.T) (a *pagedApp, start func(settings string)) {
 	}
 }
 
-// TestBrowserFinishInstall opens an application whose installation page is that of FinishInstall: it
+// TestBrowserFinishInstall opens an application whose installation page is that of FinishInstall. It
 // finishes the installation through devportal's BX24, and the frame goes on to the application's
 // page. Opened again, that page comes at once.
 func TestBrowserFinishInstall(t *testing.T) {

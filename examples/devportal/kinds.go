@@ -71,8 +71,8 @@ func eventOf(in changeRequest) string {
 	return prefix + strings.ToUpper(in.Action)
 }
 
-// namesOf returns the events that a change raises. Items raise a general one and that of their smart
-// process.
+// namesOf returns the events that a change raises. Items raise a general one and that of their
+// smart process.
 func namesOf(in changeRequest) []string {
 	name := eventOf(in)
 	if in.Kind != "item" {

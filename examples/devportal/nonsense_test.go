@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -40,9 +41,7 @@ func sensible(path string) map[string]string {
 		"/api/clock":             {"by": `"1s"`},
 	}
 	body := map[string]string{}
-	for name, value := range bodies[path] {
-		body[name] = value
-	}
+	maps.Copy(body, bodies[path])
 	return body
 }
 

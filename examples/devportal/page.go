@@ -51,7 +51,8 @@ type userView struct {
 func newPage(p *eventtest.Portal, cfg config, all *group) *page {
 	uma := p.AddUser(eventtest.User{Name: "Uma", LastName: "Ser", Email: "uma@example.com"})
 	return &page{
-		portal: p, cfg: cfg, all: all, added: map[eventtest.Kind][]int64{}, addresses: map[string]appAddresses{}, ownEvents: map[string]bool{}, processes: map[int64]bool{},
+		portal: p, cfg: cfg, all: all, added: map[eventtest.Kind][]int64{}, addresses: map[string]appAddresses{},
+		ownEvents: map[string]bool{}, processes: map[int64]bool{},
 		written: objectSizes{limit: maxWritten, of: map[objectKey]int{}},
 		users:   []userView{{ID: eventtest.AdminID, Name: "Ada Min", Admin: true}, {ID: uma, Name: "Uma Ser"}},
 	}

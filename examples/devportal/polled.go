@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -53,8 +55,7 @@ func (pg *page) polled(users []userView) []polledView {
 			Bot: log.BotID, App: bots[log.BotID].app, User: log.UserID, Name: bots[log.BotID].name + names[log.UserID],
 			Waiting: log.Waiting, NextOffset: log.NextOffset, Latest: []waitingView{},
 		}
-		for i := len(log.Latest) - 1; i >= 0; i-- {
-			e := log.Latest[i]
+		for _, e := range slices.Backward(log.Latest) {
 			view.Latest = append(view.Latest, waitingView{e.ID, shorten(e.Event), entityOf(e.Event, e.Data), e.Time.UTC(), preview(e.Data)})
 		}
 		views = append(views, view)
@@ -73,7 +74,7 @@ func (pg *page) v2Bot(id string) (int64, *eventtest.Application, error) {
 			return n, a, nil
 		}
 	}
-	return 0, nil, problem{404, "there is no bot of imbot.v2 with this ID; an application registers one with imbot.v2.Bot.register"}
+	return 0, nil, problem{http.StatusNotFound, "there is no bot of imbot.v2 with this ID; an application registers one with imbot.v2.Bot.register"}
 }
 
 // raiseForBot raises an event that only one bot of imbot.v2 gets, in the mode that it has.

@@ -19,7 +19,7 @@ type botCaller struct {
 // newBotCaller installs an application that may have bots.
 func newBotCaller(t *testing.T, p *process, id string) botCaller {
 	t.Helper()
-	p.post("/api/apps", `{"client_id":"`+id+`","scope":"im,imbot"}`)
+	p.post("/api/apps", `{"client_id":"`+id+`","scope":"crm,im,imbot"}`)
 	access, ok := p.post("/api/apps/"+url.PathEscape(id)+"/grant", "")["access_token"].(string)
 	require.True(t, ok)
 	return botCaller{p, access}

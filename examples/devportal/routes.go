@@ -40,7 +40,9 @@ func (pg *page) api() []route {
 func (pg *page) readingRoutes() []route {
 	return []route{
 		get[routeList]("/api/{$}", "this list", pg.serveIndex),
-		get[snapshot]("/api/state", "everything that the page shows; the query takes failed=1, q, limit, calls_failed=1, calls_q and kind", pg.serveState),
+		get[snapshot](
+			"/api/state", "everything that the page shows; the query takes failed=1, q, limit, calls_failed=1, calls_q and kind", pg.serveState,
+		),
 		get[snapshot]("/api/stream", "the same after each change, as server-sent events", pg.serveStream),
 		get[[]eventInfo]("/api/events", "the events of the catalogue, with sample data", pg.serveEvents),
 		get[deliveryDetail]("/api/deliveries/{id}", "one delivery, decoded and without tokens", pg.serveDelivery),

@@ -53,8 +53,8 @@ func (pg *page) proposedSettings(_ context.Context, _ string, in appForm) (setti
 	return settingsView{Settings: exportLines(pg.appSettings(in.ClientID, in.ClientSecret, at))}, nil
 }
 
-// appSettings returns the settings that do not change with an installation. API.md says what each of
-// them means.
+// appSettings returns the settings that do not change with an installation. API.md says what each
+// of them means.
 func (pg *page) appSettings(clientID, clientSecret string, at appAddresses) []setting {
 	list := []setting{
 		{"B24_CLIENT_ID", clientID},

@@ -65,8 +65,9 @@ func (pg *page) measureWritten() {
 			delete(pg.written.of, key)
 			continue
 		}
-		doc, _ := json.Marshal(fields) // a size of 0 if it cannot be encoded
-		pg.written.of[key] = minObjectSize + len(doc)
+		if doc, err := json.Marshal(fields); err == nil { // otherwise the estimate stays
+			pg.written.of[key] = minObjectSize + len(doc)
+		}
 		pg.written.total += pg.written.of[key]
 	}
 }

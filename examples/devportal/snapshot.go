@@ -102,11 +102,13 @@ func (pg *page) snapshot(filter viewFilter) snapshot {
 	return snapshot{
 		Portal: portalView{
 			Domain: p.Domain(), MemberID: p.MemberID(), ClientEndpoint: p.ClientEndpoint(), ServerEndpoint: p.ServerEndpoint(),
-			OAuthHost: p.OAuthHost(), Handler: pg.cfg.handler, InstallPage: pg.cfg.installPage, Page: pg.cfg.page, Scope: strings.Join(pg.cfg.scope, ","),
-			Port: portOf(p.Domain()), BX24: p.URL() + scriptPath,
+			OAuthHost: p.OAuthHost(), Handler: pg.cfg.handler, InstallPage: pg.cfg.installPage, Page: pg.cfg.page,
+			Scope: strings.Join(pg.cfg.scope, ","),
+			Port:  portOf(p.Domain()), BX24: p.URL() + scriptPath,
 			ClockSkew: int64(time.Until(p.Now()).Round(time.Second) / time.Second),
 		},
-		Portals: pg.all.links(), Users: users, Apps: pg.apps(), Webhooks: webhooks, Deliveries: pg.deliveries(filter), Queue: pg.queue(), Polled: pg.polled(users),
+		Portals: pg.all.links(), Users: users, Apps: pg.apps(), Webhooks: webhooks, Deliveries: pg.deliveries(filter),
+		Queue: pg.queue(), Polled: pg.polled(users),
 		Calls: pg.calls(pg.allCalls(), filter), Objects: pg.objects(filter.kind), Faults: pg.faults(),
 		Buckets: pg.buckets(), Lanes: pg.lanes(), Quirks: quirksOf(p.Quirks()),
 	}
