@@ -29,8 +29,8 @@ func (a *Application) InstallAs(ctx context.Context, user int64) error {
 }
 
 // FinishInstall is the page's BX24.installFinish: the application is installed, and ONAPPINSTALL
-// goes to the handlers that it has bound by then. From now on its PageURL is opened. It returns [ErrNotInstalled] if the installation
-// has not begun, and [ErrInstalled] if it is already done.
+// goes to the handlers that it has bound by then. From now on its PageURL is opened. It returns
+// [ErrNotInstalled] if the installation has not begun, and [ErrInstalled] if it is already done.
 func (a *Application) FinishInstall() error {
 	a.p.mu.Lock()
 	defer a.p.mu.Unlock()

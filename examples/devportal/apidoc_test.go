@@ -191,7 +191,14 @@ func TestCopiedSettingsAreKnown(t *testing.T) {
 	known := slices.Clone(readElsewhere)
 	_, _, err := oauth.FromEnv(func(name string) string {
 		known = append(known, name)
-		return "1"
+		switch {
+		case strings.HasSuffix(name, "_URL"):
+			return "https://example.com/"
+		case name == "B24_OAUTH_HOSTS":
+			return "127.0.0.1"
+		default:
+			return "1"
+		}
 	})
 	require.NoError(t, err)
 	require.Contains(t, known, "B24_INSECURE_HTTP")

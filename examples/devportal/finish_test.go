@@ -78,9 +78,9 @@ func newPagedApp(t *testing.T) (a *pagedApp, start func(settings string)) {
 	}
 }
 
-// TestBrowserFinishInstall opens an application whose installation page is that of FinishInstall. It
-// finishes the installation through devportal's BX24, and the frame goes on to the application's
-// page. Opened again, that page comes at once.
+// TestBrowserFinishInstall opens an application whose installation page is that of FinishInstall.
+// It finishes the installation through devportal's BX24, and the frame goes on to the
+// application's page. Opened again, that page comes at once.
 func TestBrowserFinishInstall(t *testing.T) {
 	t.Parallel()
 	p := start(t, nil)
