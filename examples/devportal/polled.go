@@ -74,7 +74,9 @@ func (pg *page) v2Bot(id string) (int64, *eventtest.Application, error) {
 			return n, a, nil
 		}
 	}
-	return 0, nil, problem{http.StatusNotFound, "there is no bot of imbot.v2 with this ID; an application registers one with imbot.v2.Bot.register"}
+	return 0, nil, problem{
+		http.StatusNotFound, "there is no bot of imbot.v2 with this ID; an application registers one with imbot.v2.Bot.register",
+	}
 }
 
 // raiseForBot raises an event that only one bot of imbot.v2 gets, in the mode that it has.
