@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -17,21 +16,6 @@ import (
 	"github.com/b24events/b24events/rest"
 	"github.com/b24events/b24events/webhook"
 )
-
-// finishPage is the last page of an installation, with the script at an address of its own. The
-// library has the platform's address fixed, so the page and its policy are rewritten.
-func finishPage(_ *oauth.Portals, script string) func(http.ResponseWriter, *http.Request, *event.Delivery, oauth.Installation) {
-	const platform = "https://api.bitrix24.com"
-	finish := oauth.FinishInstall(nil)
-	return func(w http.ResponseWriter, r *http.Request, page *event.Delivery, access oauth.Installation) {
-		answer := httptest.NewRecorder()
-		finish(answer, r, page, access)
-		maps.Copy(w.Header(), answer.Header())
-		origin := strings.TrimSuffix(script, scriptPath)
-		w.Header().Set("Content-Security-Policy", strings.ReplaceAll(answer.Header().Get("Content-Security-Policy"), platform, origin))
-		_, _ = w.Write([]byte(strings.ReplaceAll(answer.Body.String(), platform, origin)))
-	}
-}
 
 // pagedApp is an application with an installation page and a page, as a user of this library would
 // write it. It has the settings that devportal's page copies.
@@ -66,7 +50,7 @@ func newPagedApp(t *testing.T) (a *pagedApp, start func(settings string)) {
 		}})
 		hook, err := webhook.NewHandler(portals, mux, webhook.WithSync())
 		require.NoError(t, err)
-		install, err := oauth.PageHandler(portals.Install, finishPage(portals, env["B24_JS_URL"]))
+		install, err := oauth.PageHandler(portals.Install, portals.FinishInstall(nil))
 		require.NoError(t, err)
 		routes.Handle("/events", hook)
 		routes.Handle("/install", install)

@@ -52,7 +52,7 @@ func TestDevportal(t *testing.T) {
 			app := "local." + strings.ReplaceAll(name, " ", ".")
 			form := map[string]any{"client_id": app, "client_secret": "it's a secret", "scope": "crm", "handler": "http://" + addr + "/bitrix24/events"}
 			if pages {
-				form["page"], form["in_browser"] = "http://"+addr+"/bitrix24/install", true
+				form["install_page"], form["in_browser"] = "http://"+addr+"/bitrix24/install", true
 			}
 			portal.Post(t, "/api/apps", form, nil)
 			var copied struct{ Settings string }
