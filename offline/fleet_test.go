@@ -262,11 +262,14 @@ func TestFleetCountsWhatIsGone(t *testing.T) {
 	})
 }
 
+// day is an interval of which half has to pass before a fleet asks an empty queue again.
+const day = 24 * time.Hour
+
 func TestFleetWakes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 2)
-		f := w.fleet()
+		f := w.fleet(offline.WithInterval(day, day))
 		w.add(f, w.ids...)
 		defer running(t, f)()
 		pass(t, time.Hour)
@@ -275,7 +278,7 @@ func TestFleetWakes(t *testing.T) {
 		w.change(w.ids[1], 1)
 		f.Wake(w.ids[0])
 		f.Wake("no such portal")
-		pass(t, offline.DefaultFleetMaxInterval)
+		pass(t, day)
 		require.Less(t, w.when(w.ids[0], 1, start), time.Second)
 		require.GreaterOrEqual(t, w.when(w.ids[1], 1, start), time.Second, "without a wake-up, by its interval")
 		require.ElementsMatch(t, w.ids, f.MemberIDs())
@@ -493,6 +496,9 @@ func TestFleetRefusal(t *testing.T) {
 		require.Less(t, n, int64(2*10), "a refused batch is tried in single calls too")
 		require.Equal(t, map[string]int{w.ids[0]: 1}, refused)
 		require.Equal(t, 1, f.Stats().Refused)
+		s, _ := f.Portal(w.ids[0])
+		pass(t, time.Until(s.Next)+time.Second) // no turn of its own is near
+		n = calls.Load()
 		f.Wake(w.ids[0])
 		pass(t, time.Second)
 		require.Equal(t, n, calls.Load(), "a wake-up does not mend a refusal")

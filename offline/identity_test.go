@@ -482,12 +482,13 @@ func TestWakeFor(t *testing.T) {
 	}
 }
 
-// A delivery that is proven wakes the portal: its queue is asked at once.
+// A delivery that is proven wakes the portal: its queue is asked at once. The interval is so long
+// that the fleet asks only then: half of it has to pass before the first turn of its own.
 func TestWakeForAsksTheQueue(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1)
-		f := w.fleet()
+		f := w.fleet(offline.WithInterval(day, day))
 		w.add(f, w.ids...)
 		defer running(t, f)()
 		pass(t, time.Hour)
