@@ -10,8 +10,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel/attribute"
+	promexporter "go.opentelemetry.io/otel/exporters/prometheus"
 	"go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -25,22 +27,27 @@ import (
 	"github.com/b24events/b24events/webhook"
 )
 
-// telemetry is telemetry whose spans and metrics are in memory.
+// telemetry is telemetry whose spans and metrics are in memory. The metrics are also in a registry of
+// Prometheus.
 type telemetry struct {
 	*eventotel.Telemetry
 
-	tracers *sdktrace.TracerProvider
-	spans   *tracetest.SpanRecorder
-	reader  *metric.ManualReader
+	tracers  *sdktrace.TracerProvider
+	spans    *tracetest.SpanRecorder
+	reader   *metric.ManualReader
+	registry *prometheus.Registry
 }
 
 func newTelemetry(tb testing.TB) *telemetry {
 	tb.Helper()
-	spans, reader := tracetest.NewSpanRecorder(), metric.NewManualReader()
-	t := &telemetry{tracers: sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans)), spans: spans, reader: reader}
-	var err error
+	spans, reader, registry := tracetest.NewSpanRecorder(), metric.NewManualReader(), prometheus.NewRegistry()
+	exporter, err := promexporter.New(promexporter.WithRegisterer(registry))
+	require.NoError(tb, err)
+	t := &telemetry{
+		tracers: sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans)), spans: spans, reader: reader, registry: registry,
+	}
 	t.Telemetry, err = eventotel.New(nil, eventotel.WithTracerProvider(t.tracers),
-		eventotel.WithMeterProvider(metric.NewMeterProvider(metric.WithReader(reader))))
+		eventotel.WithMeterProvider(metric.NewMeterProvider(metric.WithReader(reader), metric.WithReader(exporter))))
 	require.NoError(tb, err)
 	return t
 }

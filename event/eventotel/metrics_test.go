@@ -2,9 +2,6 @@ package eventotel_test
 
 import (
 	"net/http/httptest"
-	"os"
-	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -20,23 +17,18 @@ import (
 	"github.com/b24events/b24events/offline"
 	"github.com/b24events/b24events/rest"
 	"github.com/b24events/b24events/webhook"
+	"github.com/b24events/b24events/webhook/webhooktest"
 )
 
-// allowed are the labels that each metric may have. What is not here may have none.
-func allowed() map[string][]string {
-	return map[string][]string{
-		"b24events.ack": {"event"}, "b24events.lag": {"event"}, "b24events.handler": {"event", "outcome", "source"},
-		"b24events.offline.lag": {"event"}, "b24events.offline.poll": {"result"}, "b24events.rest.call": {"method", "result"},
-		"b24events.rest.wait": {"kind"}, "b24events.oauth.renewal": {"result"}, "b24events.rejected": {"reason"}, "b24events.silence": {"kind"},
-	}
-}
-
-// checkLabels fails if a metric has a label that is not allowed, or a value with an ID.
+// checkLabels fails if a metric has other labels than the document says, or a value with an ID.
 func checkLabels(t *testing.T, points []point, secrets ...string) {
 	t.Helper()
+	allowed := make(map[string][]string)
+	for _, m := range documented(t) {
+		allowed[m.otel] = m.labels
+	}
 	for _, p := range points {
-		want := slices.Sorted(slices.Values(allowed()[p.name]))
-		require.Equal(t, strings.Join(want, " "), strings.Join(p.keys, " "), "labels of %s", p.name)
+		require.Equal(t, strings.Join(allowed[p.name], " "), strings.Join(p.keys, " "), "labels of %s", p.name)
 		for _, secret := range secrets {
 			require.NotContains(t, p.labels, secret, p.name)
 		}
@@ -58,7 +50,9 @@ func (w *world) watchAll(t *testing.T, c *offline.Consumer, f *offline.Fleet) fu
 func TestMetrics(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, fetchesDeals)
+		store, err := webhooktest.NewMemoryStore()
+		require.NoError(t, err)
+		w := newWorld(t, fetchesDeals, webhook.WithStore(store))
 		client := w.clients.Portal(w.MemberID())
 		c, err := offline.NewConsumer(client, w.mux, append(w.Consumer(), offline.WithLogger(silent()))...)
 		require.NoError(t, err)
@@ -96,31 +90,11 @@ func TestMetrics(t *testing.T) {
 		require.Contains(t, values(points, "b24events.silence"), "kind=renewal")
 		require.NotContains(t, values(points, "b24events.silence"), "kind=fleet_record", "it has no value before the first time")
 
-		var names []string
-		for _, p := range points {
-			names = append(names, p.name)
-		}
-		slices.Sort(names)
-		names = slices.Compact(names)
-		names = append(names, "b24events.commits", "b24events.commit_failures", "b24events.parked", "b24events.recovered") // with a store
-		require.ElementsMatch(t, documented(t), names)
+		w.checkDocument(t)
 
 		require.NoError(t, stop())
 		require.Empty(t, values(w.collect(t), "b24events.accepted"))
 	})
-}
-
-// documented returns the names of docs/metrics.md.
-func documented(t *testing.T) []string {
-	t.Helper()
-	text, err := os.ReadFile("../../docs/metrics.md")
-	require.NoError(t, err)
-	var names []string
-	for _, m := range regexp.MustCompile("(?m)^\\| `(b24events\\.[a-z_.]+)` \\|").FindAllStringSubmatch(string(text), -1) {
-		names = append(names, m[1])
-	}
-	require.NotEmpty(t, names)
-	return names
 }
 
 // TestStoreMetrics: a durable queue has metrics of its own.

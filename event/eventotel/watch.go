@@ -127,16 +127,18 @@ func (s Sources) snapshot() snapshot {
 // number is a value of statistics.
 type number interface{ ~uint64 | ~int | ~int64 }
 
-// count returns a source that counts.
-func count[N number](name, help string, read func(*snapshot) N, attrs ...attribute.KeyValue) source {
-	return source{name: name, unit: "1", help: help, attrs: attribute.NewSet(attrs...), value: func(s *snapshot) (float64, bool) {
+// count returns a source that counts. unit says of what, as an annotation of UCUM such as
+// "{delivery}". Exporters for Prometheus leave annotations out of the names, but they append
+// "_ratio" to a gauge with the unit "1".
+func count[N number](name, unit, help string, read func(*snapshot) N, attrs ...attribute.KeyValue) source {
+	return source{name: name, unit: unit, help: help, attrs: attribute.NewSet(attrs...), value: func(s *snapshot) (float64, bool) {
 		return float64(read(s)), true
 	}}
 }
 
 // gauge returns a source of a number that goes up and down.
-func gauge[N number](name, help string, read func(*snapshot) N, attrs ...attribute.KeyValue) source {
-	s := count(name, help, read, attrs...)
+func gauge[N number](name, unit, help string, read func(*snapshot) N, attrs ...attribute.KeyValue) source {
+	s := count(name, unit, help, read, attrs...)
 	s.gauge = true
 	return s
 }
@@ -156,37 +158,37 @@ func silence(what string, last func(*snapshot) time.Time) source {
 
 func webhookSources() []source {
 	all := []source{
-		count("b24events.accepted", "Deliveries verified, queued and acknowledged.", func(s *snapshot) uint64 { return s.webhook.Accepted }),
-		count("b24events.handled", "Deliveries that their handler finished.", func(s *snapshot) uint64 { return s.webhook.Handled }),
-		count("b24events.coalesced", "Deliveries merged into another one.", func(s *snapshot) uint64 { return s.webhook.Coalesced }),
-		count("b24events.unhandled", "Deliveries without a handler.", func(s *snapshot) uint64 { return s.webhook.Unhandled }),
-		count("b24events.failed", "Deliveries that failed for good.", func(s *snapshot) uint64 { return s.webhook.Failed }),
-		count("b24events.removed", "Deliveries dropped because the portal removed the application.",
+		count("b24events.accepted", "{delivery}", "Deliveries verified, queued and acknowledged.", func(s *snapshot) uint64 { return s.webhook.Accepted }),
+		count("b24events.handled", "{delivery}", "Deliveries that their handler finished.", func(s *snapshot) uint64 { return s.webhook.Handled }),
+		count("b24events.coalesced", "{delivery}", "Deliveries merged into another one.", func(s *snapshot) uint64 { return s.webhook.Coalesced }),
+		count("b24events.unhandled", "{delivery}", "Deliveries without a handler.", func(s *snapshot) uint64 { return s.webhook.Unhandled }),
+		count("b24events.failed", "{delivery}", "Deliveries that failed for good.", func(s *snapshot) uint64 { return s.webhook.Failed }),
+		count("b24events.removed", "{delivery}", "Deliveries dropped because the portal removed the application.",
 			func(s *snapshot) uint64 { return s.webhook.Removed }),
-		count("b24events.retried", "Attempts that failed and were repeated.", func(s *snapshot) uint64 { return s.webhook.Retried }),
-		count("b24events.lost", "Events lost before they were handled.", func(s *snapshot) uint64 { return s.webhook.Lost }),
-		count("b24events.misfits", "Values of payloads that did not fit their fields.", func(s *snapshot) uint64 { return s.webhook.Misfits }),
-		gauge("b24events.queue.depth", "Deliveries of this process that wait.", func(s *snapshot) int { return s.webhook.Queued }),
-		gauge("b24events.running", "Deliveries being handled.", func(s *snapshot) int { return s.webhook.Running }),
+		count("b24events.retried", "{attempt}", "Attempts that failed and were repeated.", func(s *snapshot) uint64 { return s.webhook.Retried }),
+		count("b24events.lost", "{event}", "Events lost before they were handled.", func(s *snapshot) uint64 { return s.webhook.Lost }),
+		count("b24events.misfits", "{value}", "Values of payloads that did not fit their fields.", func(s *snapshot) uint64 { return s.webhook.Misfits }),
+		gauge("b24events.queue.depth", "{delivery}", "Deliveries of this process that wait.", func(s *snapshot) int { return s.webhook.Queued }),
+		gauge("b24events.running", "{delivery}", "Deliveries being handled.", func(s *snapshot) int { return s.webhook.Running }),
 		silence("delivery", func(s *snapshot) time.Time { return s.webhook.LastAccepted }),
 	}
 	for _, reason := range webhook.Reasons() {
-		all = append(all, count("b24events.rejected", "Requests refused, by reason.",
+		all = append(all, count("b24events.rejected", "{request}", "Requests refused, by reason.",
 			func(s *snapshot) uint64 { return s.webhook.Rejected[reason] }, labelReason.String(string(reason))))
 	}
 	return append(all,
-		stored("b24events.commits", "Commits of the durable queue.", func(s *webhook.StoreStats) uint64 { return s.Commits }),
-		stored("b24events.commit_failures", "Commits of the durable queue that failed.",
+		stored("b24events.commits", "{commit}", "Commits of the durable queue.", func(s *webhook.StoreStats) uint64 { return s.Commits }),
+		stored("b24events.commit_failures", "{commit}", "Commits of the durable queue that failed.",
 			func(s *webhook.StoreStats) uint64 { return s.Failures }),
-		stored("b24events.recovered", "Deliveries found in the durable queue at the start, or taken over.",
+		stored("b24events.recovered", "{delivery}", "Deliveries found in the durable queue at the start, or taken over.",
 			func(s *webhook.StoreStats) uint64 { return s.Recovered }),
-		stored("b24events.parked", "Deliveries parked by this process.", func(s *webhook.StoreStats) uint64 { return s.Parked }),
+		stored("b24events.parked", "{delivery}", "Deliveries parked by this process.", func(s *webhook.StoreStats) uint64 { return s.Parked }),
 	)
 }
 
 // stored returns a source of the statistics of a webhook.Store, without a value if there is none.
-func stored(name, help string, read func(*webhook.StoreStats) uint64) source {
-	return source{name: name, unit: "1", help: help, value: func(s *snapshot) (float64, bool) {
+func stored(name, unit, help string, read func(*webhook.StoreStats) uint64) source {
+	return source{name: name, unit: unit, help: help, value: func(s *snapshot) (float64, bool) {
 		if s.webhook.Store == nil {
 			return 0, false
 		}
@@ -196,15 +198,15 @@ func stored(name, help string, read func(*webhook.StoreStats) uint64) source {
 
 func consumerSources() []source {
 	return []source{
-		count("b24events.offline.requests", "Requests for offline queues.", func(s *snapshot) uint64 { return s.consumer.Requests }),
-		count("b24events.offline.reserved", "Records reserved.", func(s *snapshot) uint64 { return s.consumer.Reserved }),
-		count("b24events.offline.handled", "Records whose handler succeeded.", func(s *snapshot) uint64 { return s.consumer.Handled }),
-		count("b24events.offline.unhandled", "Records without a handler.", func(s *snapshot) uint64 { return s.consumer.Unhandled }),
-		count("b24events.offline.retried", "Attempts after the first.", func(s *snapshot) uint64 { return s.consumer.Retried }),
-		count("b24events.offline.dropped", "Records that ended for good without success.",
+		count("b24events.offline.requests", "{request}", "Requests for offline queues.", func(s *snapshot) uint64 { return s.consumer.Requests }),
+		count("b24events.offline.reserved", "{record}", "Records reserved.", func(s *snapshot) uint64 { return s.consumer.Reserved }),
+		count("b24events.offline.handled", "{record}", "Records whose handler succeeded.", func(s *snapshot) uint64 { return s.consumer.Handled }),
+		count("b24events.offline.unhandled", "{record}", "Records without a handler.", func(s *snapshot) uint64 { return s.consumer.Unhandled }),
+		count("b24events.offline.retried", "{attempt}", "Attempts after the first.", func(s *snapshot) uint64 { return s.consumer.Retried }),
+		count("b24events.offline.dropped", "{record}", "Records that ended for good without success.",
 			func(s *snapshot) uint64 { return s.consumer.Dropped }),
-		count("b24events.offline.parked", "Records parked.", func(s *snapshot) uint64 { return s.consumer.Parked }),
-		gauge("b24events.offline.queue.depth", "Records that wait on the portal, as measured last.",
+		count("b24events.offline.parked", "{record}", "Records parked.", func(s *snapshot) uint64 { return s.consumer.Parked }),
+		gauge("b24events.offline.queue.depth", "{record}", "Records that wait on the portal, as measured last.",
 			func(s *snapshot) int { return s.consumer.Backlog.Waiting }),
 		silence("offline_response", func(s *snapshot) time.Time { return s.consumer.LastResponse }),
 		silence("offline_record", func(s *snapshot) time.Time { return s.consumer.LastRecord }),
@@ -213,15 +215,15 @@ func consumerSources() []source {
 
 func fleetSources() []source {
 	return []source{
-		count("b24events.fleet.turns", "Turns that ended.", func(s *snapshot) uint64 { return s.fleet.Turns }),
-		count("b24events.fleet.turn_failures", "Turns that failed.", func(s *snapshot) uint64 { return s.fleet.Failures }),
-		count("b24events.fleet.requests", "Requests for offline queues.", func(s *snapshot) uint64 { return s.fleet.Requests }),
-		count("b24events.fleet.handled", "Records whose handler succeeded.", func(s *snapshot) uint64 { return s.fleet.Handled }),
-		gauge("b24events.fleet.portals", "Portals that this process works.", func(s *snapshot) int { return s.fleet.Owned }),
-		gauge("b24events.fleet.running", "Handlers that run.", func(s *snapshot) int { return s.fleet.Running }),
-		gauge("b24events.fleet.due", "Portals that wait for a turn.", func(s *snapshot) int { return s.fleet.Due }),
-		gauge("b24events.fleet.failing", "Portals whose last turn failed.", func(s *snapshot) int { return s.fleet.Failing }),
-		gauge("b24events.fleet.refused", "Portals that refuse for good.", func(s *snapshot) int { return s.fleet.Refused }),
+		count("b24events.fleet.turns", "{turn}", "Turns that ended.", func(s *snapshot) uint64 { return s.fleet.Turns }),
+		count("b24events.fleet.turn_failures", "{turn}", "Turns that failed.", func(s *snapshot) uint64 { return s.fleet.Failures }),
+		count("b24events.fleet.requests", "{request}", "Requests for offline queues.", func(s *snapshot) uint64 { return s.fleet.Requests }),
+		count("b24events.fleet.handled", "{record}", "Records whose handler succeeded.", func(s *snapshot) uint64 { return s.fleet.Handled }),
+		gauge("b24events.fleet.portals", "{portal}", "Portals that this process works.", func(s *snapshot) int { return s.fleet.Owned }),
+		gauge("b24events.fleet.running", "{handler}", "Handlers that run.", func(s *snapshot) int { return s.fleet.Running }),
+		gauge("b24events.fleet.due", "{portal}", "Portals that wait for a turn.", func(s *snapshot) int { return s.fleet.Due }),
+		gauge("b24events.fleet.failing", "{portal}", "Portals whose last turn failed.", func(s *snapshot) int { return s.fleet.Failing }),
+		gauge("b24events.fleet.refused", "{portal}", "Portals that refuse for good.", func(s *snapshot) int { return s.fleet.Refused }),
 		silence("fleet_response", func(s *snapshot) time.Time { return s.fleet.LastResponse }),
 		silence("fleet_record", func(s *snapshot) time.Time { return s.fleet.LastHandled }),
 	}
@@ -229,17 +231,17 @@ func fleetSources() []source {
 
 func restSources() []source {
 	return []source{
-		count("b24events.rest.calls", "REST calls that ended.", func(s *snapshot) uint64 { return s.rest.Calls }),
-		count("b24events.rest.failed", "REST calls that returned an error.", func(s *snapshot) uint64 { return s.rest.Failed }),
-		count("b24events.rest.requests", "Requests sent to portals.", func(s *snapshot) uint64 { return s.rest.Requests }),
-		count("b24events.rest.retried", "Requests that retried one that failed.", func(s *snapshot) uint64 { return s.rest.Retried }),
-		count("b24events.rest.refused", "Requests refused because they were too many.", func(s *snapshot) uint64 { return s.rest.Refused }),
-		count("b24events.rest.busy", "Requests that a front end rejected with 429 or 503.", func(s *snapshot) uint64 { return s.rest.Busy }),
-		count("b24events.rest.paused", "Requests refused because a method's time was used up.",
+		count("b24events.rest.calls", "{call}", "REST calls that ended.", func(s *snapshot) uint64 { return s.rest.Calls }),
+		count("b24events.rest.failed", "{call}", "REST calls that returned an error.", func(s *snapshot) uint64 { return s.rest.Failed }),
+		count("b24events.rest.requests", "{request}", "Requests sent to portals.", func(s *snapshot) uint64 { return s.rest.Requests }),
+		count("b24events.rest.retried", "{request}", "Requests that retried one that failed.", func(s *snapshot) uint64 { return s.rest.Retried }),
+		count("b24events.rest.refused", "{request}", "Requests refused because they were too many.", func(s *snapshot) uint64 { return s.rest.Refused }),
+		count("b24events.rest.busy", "{request}", "Requests that a front end rejected with 429 or 503.", func(s *snapshot) uint64 { return s.rest.Busy }),
+		count("b24events.rest.paused", "{request}", "Requests refused because a method's time was used up.",
 			func(s *snapshot) uint64 { return s.rest.Paused }),
-		count("b24events.rest.renewed", "Tokens renewed because a portal refused them as expired.",
+		count("b24events.rest.renewed", "{renewal}", "Tokens renewed because a portal refused them as expired.",
 			func(s *snapshot) uint64 { return s.rest.Renewed }),
-		gauge("b24events.rest.waiting", "Calls that wait.", func(s *snapshot) int { return s.rest.Waiting }),
+		gauge("b24events.rest.waiting", "{call}", "Calls that wait.", func(s *snapshot) int { return s.rest.Waiting }),
 		waits("limit", func(s *snapshot) time.Duration { return s.rest.LimitWait }),
 		waits("pause", func(s *snapshot) time.Duration { return s.rest.PauseWait }),
 		waits("backoff", func(s *snapshot) time.Duration { return s.rest.BackoffWait }),
@@ -258,17 +260,17 @@ func waits(kind string, read func(*snapshot) time.Duration) source {
 
 func oauthSources() []source {
 	return []source{
-		count("b24events.oauth.installed", "Installations verified and stored.", func(s *snapshot) uint64 { return s.oauth.Installed }),
-		count("b24events.oauth.refused", "Claims of an installation refused.", func(s *snapshot) uint64 { return s.oauth.Refused }),
-		count("b24events.oauth.users", "Tokens of users verified and stored.", func(s *snapshot) uint64 { return s.oauth.Users }),
-		count("b24events.oauth.removed", "Installations deleted.", func(s *snapshot) uint64 { return s.oauth.Removed }),
-		count("b24events.oauth.renewed", "Tokens renewed.", func(s *snapshot) uint64 { return s.oauth.Renewed }),
-		count("b24events.oauth.adopted", "Renewals that found tokens which another caller or process had renewed.",
+		count("b24events.oauth.installed", "{installation}", "Installations verified and stored.", func(s *snapshot) uint64 { return s.oauth.Installed }),
+		count("b24events.oauth.refused", "{claim}", "Claims of an installation refused.", func(s *snapshot) uint64 { return s.oauth.Refused }),
+		count("b24events.oauth.users", "{user}", "Tokens of users verified and stored.", func(s *snapshot) uint64 { return s.oauth.Users }),
+		count("b24events.oauth.removed", "{installation}", "Installations deleted.", func(s *snapshot) uint64 { return s.oauth.Removed }),
+		count("b24events.oauth.renewed", "{renewal}", "Tokens renewed.", func(s *snapshot) uint64 { return s.oauth.Renewed }),
+		count("b24events.oauth.adopted", "{renewal}", "Renewals that found tokens which another caller or process had renewed.",
 			func(s *snapshot) uint64 { return s.oauth.Adopted }),
-		count("b24events.oauth.failed", "Renewals that failed.", func(s *snapshot) uint64 { return s.oauth.Failed }),
-		count("b24events.oauth.reauthorize", "Renewals after which the portal must be authorized again.",
+		count("b24events.oauth.failed", "{renewal}", "Renewals that failed.", func(s *snapshot) uint64 { return s.oauth.Failed }),
+		count("b24events.oauth.reauthorize", "{renewal}", "Renewals after which the portal must be authorized again.",
 			func(s *snapshot) uint64 { return s.oauth.Reauthorize }),
-		gauge("b24events.oauth.unsaved", "Portals and users whose tokens the store did not take.",
+		gauge("b24events.oauth.unsaved", "{installation}", "Portals and users whose tokens the store did not take.",
 			func(s *snapshot) int { return s.oauth.Unsaved }),
 		silence("renewal", func(s *snapshot) time.Time { return s.oauth.LastRenewed }),
 	}
