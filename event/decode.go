@@ -40,10 +40,14 @@ func decodeInto(of *Delivery, v phpform.Value, dst any) error {
 	if err != nil {
 		return err
 	}
-	if len(misfits) > 0 {
-		return mismatch(misfits[0].Path, misfits[0].Want)
+	if len(misfits) == 0 {
+		return nil
 	}
-	return nil
+	err = mismatch(misfits[0].Path, misfits[0].Want)
+	if of != nil && of.Kind == KindEvent {
+		return of.named(err, nil)
+	}
+	return err
 }
 
 // decodeLenient fills dst, a non-nil pointer, with those parts of v that fit. An error is a bug in
@@ -63,11 +67,11 @@ func decodeLenient(of *Delivery, v phpform.Value, dst any) ([]Misfit, error) {
 func (d *Delivery) decode(payload any, info *Info) ([]Misfit, error) {
 	misfits, err := decodeLenient(d, d.Data.v, payload)
 	if err != nil || info == nil || !info.Coalescable && !info.Deletion || len(info.entity) == 0 {
-		return misfits, d.nameEvent(err)
+		return misfits, d.named(err, info)
 	}
 	for i := range misfits {
 		if m := &misfits[i]; m.namesOneOf(info.entity) {
-			return misfits, d.nameEvent(mismatch(m.Path, m.Want))
+			return misfits, d.named(mismatch(m.Path, m.Want), info)
 		}
 	}
 	typeID := ""
@@ -75,15 +79,15 @@ func (d *Delivery) decode(payload any, info *Info) ([]Misfit, error) {
 		_, typeID = find(d.Name)
 	}
 	if firstObject(info.entity, d.Data.v, typeID) == (Entity{}) {
-		return misfits, d.nameEvent(mismatch(info.entity[0].where(), "present"))
+		return misfits, d.named(mismatch(info.entity[0].where(), "present"), info)
 	}
 	return misfits, nil
 }
 
 // strict turns the first misfit, if there is one, into an error.
-func (d *Delivery) strict(misfits []Misfit, err error) error {
+func (d *Delivery) strict(misfits []Misfit, err error, info *Info) error {
 	if len(misfits) > 0 {
-		return d.nameEvent(mismatch(misfits[0].Path, misfits[0].Want))
+		return d.named(mismatch(misfits[0].Path, misfits[0].Want), info)
 	}
 	return err
 }

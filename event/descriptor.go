@@ -41,7 +41,7 @@ func (e Descriptor[T]) known() *Info {
 // deliveries of other events with the same shape.
 func (e Descriptor[T]) Decode(d *Delivery) (T, error) {
 	payload, misfits, err := e.DecodeLenient(d)
-	return payload, d.strict(misfits, err)
+	return payload, d.strict(misfits, err, e.known())
 }
 
 // DecodeLenient returns the delivery's payload as handlers of [On] receive it: a value that does
@@ -131,7 +131,7 @@ func (i Info) Payload(d *Delivery) (any, error) {
 	}
 	p := reflect.New(i.payload)
 	misfits, err := d.decode(p.Interface(), &i)
-	return p.Elem().Interface(), d.strict(misfits, err)
+	return p.Elem().Interface(), d.strict(misfits, err, &i)
 }
 
 // Lookup finds an event of the catalogue by its wire name. It ignores case. It finds names of smart

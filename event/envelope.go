@@ -125,24 +125,52 @@ func wireName(v phpform.Value, path string) (string, error) {
 	return name, nil
 }
 
-// nameEvent adds the event's name to a DecodeError.
-func (d *Delivery) nameEvent(err error) error {
+// named adds the event and its object to a DecodeError. info is what the handler's descriptor knows,
+// or nil.
+func (d *Delivery) named(err error, info *Info) error {
 	if err == nil {
 		return nil
 	}
 	var de *DecodeError
 	if errors.As(err, &de) && de.Event == "" {
-		de.Event = d.printableName()
+		de.Event, de.Entity = d.printableName(info), d.printableEntity(info, de.Path)
 	}
 	return err
 }
 
-// printableName returns the name if the catalogue has it. Any other name is the sender's text.
-func (d *Delivery) printableName() string {
+// printableName returns the name if the catalogue has it, or info, which may be nil. Any other name
+// is the sender's text.
+func (d *Delivery) printableName(info *Info) string {
 	if _, ok := Lookup(d.Name); ok {
 		return d.Name
 	}
+	if info != nil && strings.EqualFold(info.Name, d.Name) {
+		return info.Name
+	}
 	return "unknown event"
+}
+
+// maxPrintableID is the length of the longest ID in the text of an error.
+const maxPrintableID = 64
+
+// printableEntity returns the object that the delivery is about, for the text of an error about the
+// value at a path. It returns none if that value is the ID, or if the ID looks like something else.
+func (d *Delivery) printableEntity(info *Info, misfit string) Entity {
+	e := d.Entity()
+	if e.Kind == "" || info != nil && (&Misfit{Path: misfit}).namesOneOf(info.entity) {
+		return Entity{}
+	}
+	plain := len(e.ID) <= maxPrintableID
+	number := plain
+	for _, c := range []byte(e.ID) {
+		digit := c >= '0' && c <= '9'
+		number = number && digit
+		plain = plain && (digit || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z' || c == '_' || c == '-' || c == '.' || c == ':')
+	}
+	if !plain || !number && d.Redact(e.ID) != e.ID {
+		return Entity{}
+	}
+	return Entity{Kind: e.Kind, ID: strings.Clone(e.ID)} // not a part of the body
 }
 
 func (d *Delivery) readEvent(name phpform.Value, top *envelope) (*Delivery, error) {

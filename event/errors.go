@@ -2,6 +2,7 @@ package event
 
 import (
 	"fmt"
+	"strings"
 )
 
 // Error is a sentinel of this package; compare with errors.Is.
@@ -63,20 +64,30 @@ const (
 	ErrSecret Error = "event: a secret has no binary encoding; take it out with string(s) and encrypt it"
 )
 
-// DecodeError reports the place at which a payload does not fit its type. It names the path and the
-// expected type, never the value.
+// DecodeError reports the place at which a payload does not fit its type. It names the event, the
+// object, the path and the expected type, and no value but the ID of the object.
 type DecodeError struct {
-	Event string // wire name; empty if data was decoded without a delivery
-	Path  string // dotted path, such as data.FIELDS.ID
-	Want  string // what the field takes, such as integer
+	// Event is the wire name, if the catalogue or the descriptor of the handler has it. Any other name
+	// is "unknown event", because it is the sender's text. It is empty if data was decoded without a
+	// delivery.
+	Event string
+	// Entity is the object that the event is about, if its ID is known and looks like one: up to 64
+	// letters, digits, and the characters _ - . and colon. Otherwise it is the zero Entity.
+	Entity Entity
+	Path   string // dotted path with the keys of the payload, such as data.FIELDS.ID
+	Want   string // what the field takes, such as integer
 }
 
 // Error describes the mismatch without the value.
 func (e *DecodeError) Error() string {
-	if e.Event == "" {
-		return fmt.Sprintf("event: %s is not %s", e.Path, e.Want)
+	about := ""
+	if e.Event != "" {
+		about = e.Event + ": "
+		if e.Entity.Kind != "" {
+			about = e.Event + " of " + strings.TrimSpace(e.Entity.Kind+" "+e.Entity.ID) + ": "
+		}
 	}
-	return fmt.Sprintf("event: %s: %s is not %s", e.Event, e.Path, e.Want)
+	return fmt.Sprintf("event: %s%s is not %s", about, e.Path, e.Want)
 }
 
 // Is reports that a DecodeError is an [ErrMalformed].

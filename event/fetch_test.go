@@ -279,7 +279,7 @@ func TestFetchOfAnotherShape(t *testing.T) {
 		got, err := event.Fetch[deal](t.Context(), &recording{result: tc.result}, d)
 		var misfit *event.DecodeError
 		require.ErrorAs(t, err, &misfit, name)
-		require.Equal(t, event.DecodeError{Event: d.Name, Path: tc.path, Want: tc.want}, *misfit, name)
+		require.Equal(t, event.DecodeError{Event: d.Name, Entity: event.Entity{Kind: "crm.item", ID: "147:7"}, Path: tc.path, Want: tc.want}, *misfit, name)
 		require.NotContains(t, err.Error(), "planted", name)
 		require.Zero(t, got, name)
 	}

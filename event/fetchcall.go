@@ -37,7 +37,7 @@ func (d *Delivery) fetchCall(name string) (fetchCall, error) {
 	info, typeID := find(d.Name)
 	switch {
 	case info == nil:
-		return fetchCall{}, fmt.Errorf("%w: no fetch method for %s", ErrUnknown, d.printableName())
+		return fetchCall{}, fmt.Errorf("%w: no fetch method for %s", ErrUnknown, d.printableName(nil))
 	case info.Deletion:
 		return fetchCall{}, fmt.Errorf("%w: %s means so", ErrGone, info.Name)
 	}
@@ -69,7 +69,7 @@ func (d *Delivery) nothingToFetch(info *Info, path string, zero bool) error {
 	if zero {
 		want = "the ID of an object"
 	}
-	return &DecodeError{Event: d.printableName(), Path: "data." + path, Want: want}
+	return &DecodeError{Event: d.printableName(info), Path: "data." + path, Want: want}
 }
 
 // chatCommentError is the [ErrUnknown] for a comment of the new task card.

@@ -92,6 +92,9 @@ func (f fetchCall) run(ctx context.Context, c Caller, of *Delivery, dst any) err
 	var misfit *DecodeError
 	if errors.As(err, &misfit) {
 		misfit.Event = f.event
+		if of != nil {
+			misfit.Entity = of.printableEntity(nil, misfit.Path)
+		}
 	}
 	return err
 }

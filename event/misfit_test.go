@@ -71,7 +71,7 @@ func TestAnOddFieldDoesNotStopTheHandler(t *testing.T) {
 	_, strict := event.Define[payload]("ONCRMDEALUPDATE").Decode(d)
 	var failure *event.DecodeError
 	require.ErrorAs(t, strict, &failure)
-	require.Equal(t, event.DecodeError{Event: "ONCRMDEALUPDATE", Path: want[0].Path, Want: want[0].Want}, *failure)
+	require.Equal(t, event.DecodeError{Event: "ONCRMDEALUPDATE", Entity: event.Entity{Kind: "crm.deal", ID: "7"}, Path: want[0].Path, Want: want[0].Want}, *failure)
 
 	lenient, misfits, err := event.Define[payload]("ONCRMDEALUPDATE").DecodeLenient(d)
 	require.NoError(t, err)

@@ -480,7 +480,7 @@ func (d *decoder) fillStruct(n node, rv reflect.Value, p *plan) bool {
 		}
 		d.fill(found, f.in(rv), f.plan)
 		if len(d.report.Misfits) > from {
-			d.within(from, at.text)
+			d.within(from, at.spelled(n))
 		}
 	}
 	d.inside = !outermost

@@ -167,6 +167,24 @@ func (n node) lookup(key string) (node, bool) {
 	return n.child(found.at), found.match != matchNone
 }
 
+// spelling returns the key of the element that lookup finds: key itself, or one that differs only in
+// case.
+func (n node) spelling(key string) string {
+	folded := key
+	if n.kind() != kindArray || n.isJSONList() {
+		return key
+	}
+	for name := range n.each {
+		switch {
+		case name == key:
+			return key
+		case folded == key && strings.EqualFold(name, key):
+			folded = name
+		}
+	}
+	return folded
+}
+
 // isList reports whether the keys of an array run 0..n-1.
 func (n node) isList() bool {
 	if n.isJSONList() {

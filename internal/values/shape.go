@@ -314,6 +314,20 @@ func (p *path) in(slots []slot, section *node) (node, bool) {
 	return n, ok
 }
 
+// spelled returns the path with the keys of the section, which may differ in case from those of the
+// type, so that the text can be found in the payload.
+func (p *path) spelled(section node) string {
+	if len(p.keys) == 0 {
+		return p.text
+	}
+	keys := make([]string, len(p.keys))
+	for i, key := range p.keys {
+		keys[i] = printable(section.spelling(key))
+		section, _ = section.lookup(key)
+	}
+	return strings.Join(keys, ".")
+}
+
 // in returns the field of a struct. It allocates embedded structs behind nil pointers.
 func (f *field) in(rv reflect.Value) reflect.Value {
 	for i, at := range f.index {
