@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 
+	"github.com/b24events/b24events/internal/logattr"
 	"github.com/b24events/b24events/internal/redact"
 )
 
@@ -46,7 +47,7 @@ func (e *engine) portalLogger() *slog.Logger {
 func recordAttrs(r Record) []slog.Attr {
 	attrs := []slog.Attr{slog.Int64(keyRecord, r.ID), slog.String(keyMessage, redact.Clean(r.MessageID, maxMessageText))}
 	if r.Delivery != nil {
-		attrs = append(attrs, slog.String(keyEvent, r.Delivery.Name))
+		attrs = logattr.AppendEntity(append(attrs, slog.String(keyEvent, r.Delivery.Name)), r.Delivery)
 	}
 	return attrs
 }

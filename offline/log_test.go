@@ -45,6 +45,7 @@ func TestLogKeys(t *testing.T) {
 		for i, l := range lines {
 			require.Equal(t, f.MemberID(), l["member_id"])
 			require.Equal(t, "ONCRMDEALUPDATE", l["event"])
+			require.Equal(t, "crm.deal 1", l["entity"])
 			require.InDelta(t, i+1, l["attempt"], 0)
 			require.Equal(t, errHandler.Error(), l["error"])
 			require.NotEmpty(t, l["record_id"])

@@ -3,6 +3,8 @@ package polling
 import (
 	"context"
 	"log/slog"
+
+	"github.com/b24events/b24events/internal/logattr"
 )
 
 // Keys of log attributes. Packages webhook and offline have the same words.
@@ -39,7 +41,7 @@ func (c *Consumer) log(ctx context.Context, level slog.Level, message string, at
 func eventAttrs(e Event) []slog.Attr {
 	attrs := []slog.Attr{slog.Int64(keyEventID, e.ID)}
 	if e.Delivery != nil {
-		attrs = append(attrs, slog.String(keyEvent, e.Delivery.Name))
+		attrs = logattr.AppendEntity(append(attrs, slog.String(keyEvent, e.Delivery.Name)), e.Delivery)
 	}
 	return attrs
 }

@@ -79,7 +79,7 @@
 //
 // Bitrix24 never retries, whatever the status, and calls slow handlers less often. So the status
 // only helps people who read logs. What matters is a fast response, and that is why the work is
-// queued. If a 403 has another cause than a wrong token, its log line says so.
+// queued. The log line of a 403 says what there is to do, as a [Refusal].
 //
 // # Guarantees
 //
@@ -158,7 +158,16 @@
 //
 // WARN and ERROR go to slog.Default unless [WithLogger] sets a logger: refusals and retries are
 // WARN, lost events, failed ones and panics are ERROR. Lines about a verified delivery have the
-// attributes event, member_id and event_id, which is [event.Delivery.Key].
+// attributes event, member_id, event_id, which is [event.Delivery.Key], and entity, the object that
+// the event is about, such as "crm.deal 42". A refusal with the reason forbidden has a [Refusal]:
+//
+//	unknown_token    the portal, or the list of fixed tokens, does not have the token
+//	unknown_portal   no installation of the portal is stored
+//	other_portal     the token is right, and belongs to another portal than the delivery names
+//	no_token         the delivery has no application token
+//	unbound_token    a fixed token is right, and has to be bound to its portal: [TokensOf]
+//	of_application   a fixed token is right, and the event is for an application's installation
+//	unproven         the verifier has a reason of its own, which is the error of the line
 //
 // # Errors
 //

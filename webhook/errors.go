@@ -46,15 +46,6 @@ const (
 
 	// errGoexit is the error of a verifier, or a function of WithContext, that ended its goroutine.
 	errGoexit Error = "webhook: the program ended the goroutine of the request with runtime.Goexit"
-	// These refuse a delivery although its fixed token is right.
-	errUnboundToken = forbidden("the token of an outgoing webhook is right, " +
-		"but the portal may have an application or a token of its own; " +
-		"bind the token to the portal: TokensOf, or token@member_id in B24_APPLICATION_TOKEN")
-	errTokenElsewhere = forbidden("the token of an outgoing webhook is right, but it belongs to another portal than the delivery names")
-	errTokenOfTwo     = forbidden("the token of an outgoing webhook is right, but an earlier delivery named another portal; " +
-		"bind each token to its portal: TokensOf, or token@member_id in B24_APPLICATION_TOKEN")
-	errTokenOfWebhook = forbidden("the token of an outgoing webhook is right, but it proves no event of an application; " +
-		"verify applications by their installations")
 	// errNoProof means that a verifier accepted a delivery without saying what proves it.
 	errNoProof Error = "webhook: the verifier returned no proof and no error"
 	// errPage, errActivity and errBodyTaken mean that the program's routes are wrong.
@@ -72,17 +63,34 @@ const (
 	errNoVerifier Error = "webhook: verifier without tokens or lookup"
 )
 
+// These refuse a delivery although its fixed token is right.
+var (
+	errUnboundToken = &refusedError{RefusalUnboundToken, "the token of an outgoing webhook is right, " +
+		"but the portal may have an application or a token of its own; " +
+		"bind the token to the portal: TokensOf, or token@member_id in B24_APPLICATION_TOKEN"}
+	errTokenElsewhere = &refusedError{RefusalOtherPortal, "the token of an outgoing webhook is right, " +
+		"but it belongs to another portal than the delivery names"}
+	errTokenOfTwo = &refusedError{RefusalUnboundToken, "the token of an outgoing webhook is right, " +
+		"but an earlier delivery named another portal; " +
+		"bind each token to its portal: TokensOf, or token@member_id in B24_APPLICATION_TOKEN"}
+	errTokenOfWebhook = &refusedError{RefusalOfApplication, "the token of an outgoing webhook is right, " +
+		"but it proves no event of an application; verify applications by their installations"}
+)
+
 // errSlowStore means that a commit takes too long.
 var errSlowStore = fmt.Errorf("%w in time; it may be stored all the same", ErrNotStored)
 
-// forbidden is an error that matches [event.ErrForbidden], with the reason.
-type forbidden string
+// refusedError is an error that matches [event.ErrForbidden], with the reason.
+type refusedError struct {
+	refusal Refusal
+	text    string
+}
 
 // Error returns the reason of the refusal.
-func (f forbidden) Error() string { return "webhook: delivery not authenticated: " + string(f) }
+func (e *refusedError) Error() string { return "webhook: delivery not authenticated: " + e.text }
 
 // Is reports whether target is [event.ErrForbidden].
-func (f forbidden) Is(target error) bool { return target == event.ErrForbidden }
+func (*refusedError) Is(target error) bool { return target == event.ErrForbidden }
 
 // ShutdownError is the error of [Handler.Shutdown] if it cut off accepted deliveries. It matches
 // [ErrShutdown], and the cause of the context that ended the wait.

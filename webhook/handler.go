@@ -136,9 +136,9 @@ func (h *Handler) verify(w http.ResponseWriter, r *http.Request, d *event.Delive
 	err := guardGoexit(func() error { //nolint:contextcheck // see above
 		rej = h.prove(ctx, d)
 		return nil
-	}, func() { h.reject(w, r, d, rejection{ReasonUnavailable, errGoexit}) })
+	}, func() { h.reject(w, r, d, rejection{reason: ReasonUnavailable, err: errGoexit}) })
 	if err != nil {
-		return rejection{ReasonUnavailable, err}
+		return rejection{reason: ReasonUnavailable, err: err}
 	}
 	return rej
 }
@@ -148,12 +148,12 @@ func (h *Handler) prove(ctx context.Context, d *event.Delivery) rejection {
 	proof, err := h.verifier.Verify(ctx, d)
 	switch {
 	case err != nil:
-		return rejectionOf(err)
+		return rejectionOf(d, err)
 	case proof.By == "":
-		return rejection{ReasonUnavailable, errNoProof}
+		return rejection{reason: ReasonUnavailable, err: errNoProof}
 	}
 	if err = d.Contradicts(proof); err != nil {
-		return rejection{ReasonForbidden, err}
+		return rejection{ReasonForbidden, RefusalOtherPortal, err}
 	}
 	d.SetProof(proof)
 	return rejection{}

@@ -9,17 +9,20 @@ import (
 
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/internal/dispatch"
+	"github.com/b24events/b24events/internal/logattr"
 	"github.com/b24events/b24events/internal/redact"
 )
 
 // Keys of the log attributes.
 const (
 	KeyReason     = "reason"      // a Reason
+	KeyRefusal    = "refusal"     // a Refusal, if the reason is "forbidden"
 	KeyStatus     = "status"      // HTTP status of the response
 	KeyEvent      = "event"       // wire name; "activity" for automation rules; "unknown" if it is the sender's text
 	KeyMemberID   = "member_id"   // the portal; only of verified deliveries
 	KeyEventID    = "event_id"    // Key of the delivery; only of verified ones
 	KeyHandlerID  = "handler_id"  // the portal's ID of the binding
+	KeyEntity     = "entity"      // the object that the event is about, such as "crm.deal 42"; only of verified deliveries
 	KeyRemoteAddr = "remote_addr" // address of the peer, which may be a proxy
 	KeySource     = "source"      // address that a request comes from, as SourceFilter sees it
 	KeyNodes      = "nodes"       // entries of the source list in force
@@ -93,12 +96,12 @@ func nameOf(d *event.Delivery) string {
 
 // identity returns the attributes of a verified delivery.
 func identity(d *event.Delivery, more ...slog.Attr) []slog.Attr {
-	return append([]slog.Attr{
+	return append(logattr.AppendEntity([]slog.Attr{
 		slog.String(KeyEvent, nameOf(d)),
 		slog.String(KeyMemberID, memberText(d.MemberID())),
 		slog.String(KeyEventID, d.Key()),
 		slog.Int64(KeyHandlerID, d.HandlerID),
-	}, more...)
+	}, d), more...)
 }
 
 // memberText returns a member ID if it looks like one, or unknownName.
@@ -127,12 +130,16 @@ func (l eventLog) rejected(r *http.Request, d *event.Delivery, rej rejection) {
 	if !l.Enabled(ctx, level) {
 		return
 	}
-	attrs := []slog.Attr{
-		slog.String(KeyReason, string(rej.reason)),
+	attrs := make([]slog.Attr, 0, 8)
+	attrs = append(attrs, slog.String(KeyReason, string(rej.reason)))
+	if rej.refusal != "" {
+		attrs = append(attrs, slog.String(KeyRefusal, string(rej.refusal)))
+	}
+	attrs = append(attrs,
 		slog.Int(KeyStatus, responseTo(rej.reason).status),
 		slog.String(KeyEvent, knownName(d)),
 		slog.String(KeyRemoteAddr, redact.Clean(r.RemoteAddr, maxAddr)), // a middleware may have written it
-	}
+	)
 	if rej.err != nil {
 		attrs = append(attrs, slog.String(KeyError, errorText(d, rej.err)))
 		attrs = appendStack(attrs, rej.err)

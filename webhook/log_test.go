@@ -75,6 +75,7 @@ func TestLogOfADelivery(t *testing.T) {
 			require.Equal(t, member, line["member_id"])
 			require.Equal(t, rec.deliveries()[0].Key(), line["event_id"])
 			require.InDelta(t, 58, line["handler_id"], 0)
+			require.Equal(t, "crm.deal 7", line["entity"])
 		}
 		require.Equal(t, "WARN", lines[0]["level"])
 		require.InDelta(t, 1, lines[0]["attempt"], 0)

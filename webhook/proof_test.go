@@ -2,10 +2,12 @@ package webhook_test
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -114,40 +116,80 @@ func TestInnerAuthOfAnotherPortal(t *testing.T) {
 	}
 }
 
-// TestRefusalsSayWhy: the log line names what the operator can fix; the response does not.
+// TestRefusalsSayWhy: the log line has a key for what the operator can fix, and a text if there is
+// more to say. The response is the same for all.
 func TestRefusalsSayWhy(t *testing.T) {
 	t.Parallel()
 	page := url.Values{"DOMAIN": {"p.bitrix24.com"}, "AUTH_ID": {"x"}, "APP_SID": {"y"}, "member_id": {member}}.Encode()
+	ofB := fields{"auth[member_id]": portalB, "auth[application_token]": tokenB}
 	for name, test := range map[string]struct {
-		v      webhook.Verifier
-		body   string
-		status int
-		says   string // empty: only the reason
+		v       webhook.Verifier
+		body    string
+		status  int
+		refusal webhook.Refusal // empty if the status is another
+		says    string          // empty: only the keys
 	}{
 		"a token beside an application": {
-			webhook.Any(webhook.Tokens(token), app(clientID, table{member: tokenA})), dealUpdate(1), 403,
+			webhook.Any(webhook.Tokens(token), app(clientID, table{member: tokenA})), dealUpdate(1), 403, webhook.RefusalUnboundToken,
 			"bind the token to the portal: TokensOf, or token@member_id in B24_APPLICATION_TOKEN",
 		},
-		"an application event": {webhook.Tokens(token), body("ONAPPINSTALL", nil), 403, "it proves no event of an application"},
-		"another portal":       {webhook.TokensOf(portalA, token), dealUpdate(1), 403, "it belongs to another portal"},
-		"unknown portal":       {app(clientID, table{}), dealUpdate(1), 403, "unknown portal"},
-		"a wrong token":        {webhook.Tokens(tokenA), dealUpdate(1), 403, ""},
-		"a forgery":            {app(clientID, table{member: tokenA}), dealUpdate(1), 403, ""},
-		"an application page":  {webhook.Tokens(token), page, 400, "oauth.PageHandler"},
-		"something else":       {webhook.Tokens(token), "hello=world", 400, ""},
+		"an application event": {
+			webhook.Tokens(token), body("ONAPPINSTALL", nil), 403, webhook.RefusalOfApplication, "it proves no event of an application",
+		},
+		"another portal": {webhook.TokensOf(portalA, token), dealUpdate(1), 403, webhook.RefusalOtherPortal, "it belongs to another portal"},
+		"another portal of several": {
+			webhook.Any(webhook.TokensOf(portalA, tokenA), webhook.TokensOf(portalB, tokenB)),
+			body("ONCRMDEALADD", fields{"auth[member_id]": portalA, "auth[application_token]": tokenB}), 403, webhook.RefusalOtherPortal,
+			"it belongs to another portal",
+		},
+		"an odd portal": {
+			webhook.Tokens(token), body("ONCRMDEALADD", fields{"auth[member_id]": "no portal"}), 403, webhook.RefusalOtherPortal,
+			"it belongs to another portal",
+		},
+		"two portals": {
+			app(clientID, table{portalB: tokenB}), body("ONIMBOTMESSAGEADD", fields{
+				"auth[member_id]": portalB, "auth[application_token]": tokenB, "data[BOT][571][member_id]": portalA,
+			}), 403, webhook.RefusalOtherPortal, "names another portal",
+		},
+		"unknown portal":              {app(clientID, table{}), dealUpdate(1), 403, webhook.RefusalUnknownPortal, ""},
+		"no portal":                   {app(clientID, table{}), body("ONCRMDEALADD", fields{"auth[member_id]": ""}), 403, webhook.RefusalUnknownPortal, ""},
+		"unknown to both":             {webhook.Any(webhook.Tokens(token), app(clientID, table{})), body("ONCRMDEALADD", ofB), 403, webhook.RefusalUnknownPortal, ""},
+		"a wrong token":               {webhook.Tokens(tokenA), dealUpdate(1), 403, webhook.RefusalUnknownToken, ""},
+		"a wrong token of a portal":   {webhook.TokensOf(member, tokenA), dealUpdate(1), 403, webhook.RefusalUnknownToken, ""},
+		"a forgery":                   {app(clientID, table{member: tokenA}), dealUpdate(1), 403, webhook.RefusalUnknownToken, ""},
+		"a forgery beside a token":    {webhook.Any(webhook.Tokens(tokenB), app(clientID, table{member: tokenA})), dealUpdate(1), 403, webhook.RefusalUnknownToken, ""},
+		"no token":                    {webhook.Tokens(token), body("ONCRMDEALADD", fields{"auth[application_token]": ""}), 403, webhook.RefusalNoToken, ""},
+		"no token of an installation": {app(clientID, table{member: tokenA}), body("ONCRMDEALADD", fields{"auth[application_token]": ""}), 403, webhook.RefusalNoToken, ""},
+		"a reason of the verifier's own": {
+			answering(fmt.Errorf("%w: the vault says no", event.ErrForbidden)), dealUpdate(1), 403, webhook.RefusalUnproven, "the vault says no",
+		},
+		"an application page": {webhook.Tokens(token), page, 400, "", "oauth.PageHandler"},
+		"something else":      {webhook.Tokens(token), "hello=world", 400, "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var log lines
-			h, err := webhook.NewHandler(test.v, nothing(), webhook.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+			log := newRecords()
+			h, err := webhook.NewHandler(test.v, nothing(), webhook.WithLogger(slog.New(log)))
 			require.NoError(t, err)
-			require.Equal(t, test.status, post(h, test.body))
-			if test.says == "" {
-				require.NotContains(t, log.String(), "error=")
-			} else {
-				require.Contains(t, log.String(), test.says)
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, request(test.body))
+			require.Equal(t, test.status, w.Code)
+			if test.status == http.StatusForbidden {
+				require.Equal(t, "forbidden\n", w.Body.String())
+				require.Equal(t, http.Header{
+					"Content-Type": {"text/plain; charset=utf-8"}, "X-Content-Type-Options": {"nosniff"},
+				}, w.Header(), "nothing tells the sender which it was")
 			}
-			require.Equal(t, 1, strings.Count(log.String(), "\n"))
+			all := log.lines(t)
+			require.Len(t, all, 1)
+			refusal, _ := all[0][webhook.KeyRefusal].(string)
+			require.Equal(t, test.refusal, webhook.Refusal(refusal))
+			text, _ := all[0][webhook.KeyError].(string)
+			require.Contains(t, text, test.says)
+			require.Equal(t, test.says == "", text == "")
+			for _, secret := range []string{token, tokenA, tokenB} {
+				require.NotContains(t, fmt.Sprint(all[0]), secret)
+			}
 		})
 	}
 }

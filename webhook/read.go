@@ -47,11 +47,11 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, b *body) (d *even
 	})
 	switch {
 	case err != nil:
-		return nil, rejection{unreadReason(err), loggable(err)}
+		return nil, rejection{reason: unreadReason(err), err: loggable(err)}
 	case d.Kind == event.KindFrame:
-		return nil, rejection{ReasonNotEvent, errPage}
+		return nil, rejection{reason: ReasonNotEvent, err: errPage}
 	case d.Kind == event.KindHandler && !h.cfg.activities:
-		return nil, rejection{ReasonNotEvent, errActivity}
+		return nil, rejection{reason: ReasonNotEvent, err: errActivity}
 	case d.Kind == event.KindHandler: // let in by WithActivities
 	case d.Kind != event.KindEvent:
 		return nil, rejection{reason: ReasonNotEvent}

@@ -145,12 +145,12 @@ func (v *TokenVerifier) check(d *event.Delivery) (member string, err error) {
 	}
 	claimed := d.ClaimedMemberID()
 	switch {
-	case !v.match(string(d.Auth.ApplicationToken)), claimed != "" && !plausibleMemberID(claimed):
+	case !v.match(string(d.Auth.ApplicationToken)):
 		return "", event.ErrForbidden
+	case claimed != "" && (!plausibleMemberID(claimed) || v.member != "" && claimed != v.member):
+		return "", errTokenElsewhere
 	case ofApplication(d.Name):
 		return "", errTokenOfWebhook
-	case v.member != "" && claimed != "" && claimed != v.member:
-		return "", errTokenElsewhere
 	case v.member != "":
 		return v.member, nil
 	default:

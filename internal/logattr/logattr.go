@@ -14,16 +14,36 @@ import (
 
 // The keys of the attributes.
 const (
-	KeyError = "error" // text, tokens removed
-	KeyWait  = "wait"  // until the next attempt, for example 1.5s
+	KeyError  = "error"  // text, tokens removed
+	KeyWait   = "wait"   // until the next attempt, for example 1.5s
+	KeyEntity = "entity" // the object of a delivery, for example "crm.deal 42"
 )
 
 const (
 	// maxErrorText bounds the text of an error in a log line, in bytes.
 	maxErrorText = 500
+	// maxEntityID bounds the ID of an object in a log line, in characters.
+	maxEntityID = 64
 	// maxNames bounds how many names are remembered.
 	maxNames = 1000
 )
+
+// AppendEntity appends the object that a delivery is about, unless it is about none. The ID is the
+// portal's text, so tokens are removed from it. d may be nil.
+func AppendEntity(attrs []slog.Attr, d *event.Delivery) []slog.Attr {
+	if d == nil {
+		return attrs
+	}
+	e := d.Entity()
+	if e.Kind == "" {
+		return attrs
+	}
+	text := e.Kind
+	if e.ID != "" {
+		text += " " + redact.Line(d, e.ID, maxEntityID)
+	}
+	return append(attrs, slog.String(KeyEntity, text))
+}
 
 // Wait returns a time to wait as text, because JSON would show it in nanoseconds.
 func Wait(d time.Duration) slog.Attr {

@@ -39,6 +39,44 @@ func TestError(t *testing.T) {
 	require.LessOrEqual(t, len(logattr.Error(nil, errors.New(strings.Repeat("x", 1<<20))).Value.String()), 510)
 }
 
+func TestAppendEntity(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		body string // empty for no delivery
+		want string // empty for no attribute
+	}{
+		"no delivery":         {"", ""},
+		"an object":           {"event=ONCRMDEALUPDATE&data[FIELDS][ID]=42", "entity=crm.deal 42"},
+		"no ID":               {"event=ONCRMDEALUPDATE&data[FIELDS][X]=42", ""},
+		"an unknown event":    {"event=ONX&data[FIELDS][ID]=42", ""},
+		"the application":     {"event=ONAPPUNINSTALL&data[CLEAN]=1", "entity=app"},
+		"an ID with a token":  {"event=ONCRMDEALUPDATE&data[FIELDS][ID]=a-s3cr3t-token&auth[access_token]=s3cr3t-token", "entity=crm.deal a-[redacted]"},
+		"an ID with newlines": {"event=ONCRMDEALUPDATE&data[FIELDS][ID]=4%0alevel=ERROR", "entity=crm.deal 4 level=ERROR"},
+		"a long ID": {
+			"event=ONCRMDEALUPDATE&data[FIELDS][ID]=" + strings.Repeat("x", 1000), "entity=crm.deal " + strings.Repeat("x", 64) + "…",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var d *event.Delivery
+			if c.body != "" {
+				var err error
+				d, err = event.Parse("application/x-www-form-urlencoded", []byte(c.body))
+				require.NoError(t, err)
+			}
+			first := slog.String("event", "x")
+			got := logattr.AppendEntity([]slog.Attr{first}, d)
+			require.Equal(t, first.String(), got[0].String())
+			if c.want == "" {
+				require.Len(t, got, 1)
+				return
+			}
+			require.Len(t, got, 2)
+			require.Equal(t, c.want, got[1].String())
+		})
+	}
+}
+
 func TestWait(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, "wait=1.5s", logattr.Wait(1500*time.Millisecond+time.Microsecond).String())
