@@ -225,8 +225,9 @@ func (e *engine) reservesIn(p *requestPlan, now time.Time) bool {
 	return !p.pops && e.mayReserve(now) && (e.reserve.receivedAt.IsZero() || e.mustReserve(now))
 }
 
-// observedRequest is request, with the context and the observers of the options.
-func (e *engine) observedRequest(ctx context.Context, now time.Time) error {
+// observedRequest is request, with the context and the observers of the options. The observers are
+// called even if the caller of the queue panics, because they may end what a context began.
+func (e *engine) observedRequest(ctx context.Context, now time.Time) (err error) {
 	for _, f := range e.cfg.contexts {
 		e.callHook(ctx, "WithContext", func() {
 			if own := f(ctx, e.memberID); !typednil.Is(own) {
@@ -234,21 +235,27 @@ func (e *engine) observedRequest(ctx context.Context, now time.Time) error {
 			}
 		})
 	}
-	before := e.meter.read()
-	err := e.request(ctx, now)
 	if len(e.cfg.observers) == 0 {
-		return err
+		return e.request(ctx, now)
 	}
+	before := e.meter.read()
+	err = errTurnDied // unless request returns
+	defer func() { e.observe(ctx, &before, now, err) }()
+	err = e.request(ctx, now)
+	return err
+}
+
+// observe calls the observers after the requests of a turn.
+func (e *engine) observe(ctx context.Context, before *Stats, began time.Time, err error) {
 	after := e.meter.read()
 	info := RequestInfo{
 		MemberID: e.memberID, Requests: int(after.Requests - before.Requests), //nolint:gosec // there are few
 		Records: int(after.Reserved + after.Recovered - before.Reserved - before.Recovered), //nolint:gosec // there are few
-		Err:     err, Took: time.Since(now),
+		Err:     err, Took: time.Since(began),
 	}
 	for _, f := range e.cfg.observers {
 		e.callHook(ctx, "WithObserver", func() { f(ctx, info) })
 	}
-	return err
 }
 
 // request sends what is due: one request, a second one if records are parked, and another if
