@@ -2,12 +2,10 @@ package eventotel
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
-	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/b24events/b24events/oauth"
@@ -41,12 +39,15 @@ func (t *Telemetry) calling(ctx context.Context, method string) context.Context 
 
 func (t *Telemetry) called(ctx context.Context, info rest.CallInfo) {
 	method, result := t.methods.of(info.Method), resultOf(info.Err)
-	t.call.Record(ctx, info.Took.Seconds(), metric.WithAttributes(labelMethod.String(method), labelResult.String(result)))
+	record(ctx, t.call, info.Took, labelMethod.String(method), labelResult.String(result))
 	span, ok := ctx.Value(callKey{}).(trace.Span)
 	if !ok {
 		return
 	}
 	defer func() { span.End() }()
+	if !span.IsRecording() {
+		return
+	}
 	span.SetName("bitrix24 call " + method) // a joined request turned out to be one call
 	attrs := []attribute.KeyValue{
 		keyMethod.String(method), keyRequests.Int(info.Requests), keyRetries.Int(info.Retries), keyRenewed.Bool(info.Renewed),
@@ -93,7 +94,7 @@ func (t *Telemetry) renewed(ctx context.Context, info oauth.RenewalInfo) {
 	case info.Err != nil:
 		result = resultFailed
 	}
-	t.renewal.Record(ctx, info.Took.Seconds(), metric.WithAttributes(labelResult.String(result)))
+	record(ctx, t.renewal, info.Took, labelResult.String(result))
 	now := time.Now()
 	_, span := t.tracer.Start(ctx, "bitrix24 refresh", trace.WithSpanKind(trace.SpanKindClient), trace.WithTimestamp(now.Add(-info.Took)))
 	defer span.End(trace.WithTimestamp(now))
@@ -122,7 +123,7 @@ func (t *Telemetry) polling(ctx context.Context, memberID string) context.Contex
 }
 
 func (t *Telemetry) polled(ctx context.Context, info offline.RequestInfo) {
-	t.poll.Record(ctx, info.Took.Seconds(), metric.WithAttributes(labelResult.String(resultOf(info.Err))))
+	record(ctx, t.poll, info.Took, labelResult.String(resultOf(info.Err)))
 	span, ok := ctx.Value(pollKey{}).(trace.Span)
 	if !ok {
 		return
@@ -139,30 +140,54 @@ func resultOf(err error) string {
 	return resultOK
 }
 
-// maxCode bounds the error code of a portal in a span, and codeCharacters are what it may hold.
-const (
-	maxCode        = 64
-	codeCharacters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-."
-)
-
 // fail marks a span as failed if there is an error. It shows the code, or the type of the error,
 // and never its text.
 func fail(span trace.Span, err error, code string) {
 	if err == nil {
 		return
 	}
-	if code == "" || len(code) > maxCode || strings.Trim(code, codeCharacters) != "" {
+	if !plainCode(code) {
 		code = errorType(err)
 	}
 	span.SetAttributes(keyError.String(code))
 	span.SetStatus(codes.Error, code)
 }
 
+const (
+	maxCode = 64 // bytes
+	// minSecret is the length of the shortest secret of the platform: that of an incoming webhook.
+	minSecret = 16
+)
+
+// plainCode reports whether a text looks like the code of an error: letters, digits, and _ - and
+// dots between them. The portal chooses the text, so a run of letters and digits that could be a
+// secret makes it none.
+func plainCode(code string) bool {
+	run, digits := 0, 0
+	for _, c := range []byte(code) {
+		switch {
+		case c >= '0' && c <= '9':
+			run++
+			digits++
+		case c >= 'A' && c <= 'Z', c >= 'a' && c <= 'z':
+			run++
+		case c == '_', c == '-', c == '.':
+			run, digits = 0, 0
+		default:
+			return false
+		}
+		if run >= minSecret && digits > 0 {
+			return false
+		}
+	}
+	return code != "" && len(code) <= maxCode
+}
+
 func appendText(attrs []attribute.KeyValue, key attribute.Key, text string) []attribute.KeyValue {
 	if text == "" {
 		return attrs
 	}
-	return append(attrs, key.String(text))
+	return append(attrs, key.String(clip(text)))
 }
 
 func appendCount(attrs []attribute.KeyValue, key attribute.Key, n int) []attribute.KeyValue {

@@ -261,3 +261,12 @@ func (t *telemetry) text() string {
 	}
 	return b.String()
 }
+
+type readOnlySpan = sdktrace.ReadOnlySpan
+
+// collectError returns the error of reading all metrics.
+func (t *telemetry) collectError(tb testing.TB) error {
+	tb.Helper()
+	var all metricdata.ResourceMetrics
+	return t.reader.Collect(context.Background(), &all)
+}

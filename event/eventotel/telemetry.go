@@ -1,9 +1,12 @@
 package eventotel
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
+	"time"
 
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
@@ -31,6 +34,9 @@ type Telemetry struct {
 	methods labels
 
 	ack, lag, offlineLag, handler, call, renewal, poll metric.Float64Histogram
+
+	mu      sync.Mutex
+	watched map[string]bool // the metrics of each Watch that has not ended
 }
 
 // Option configures [New]. A nil Option is skipped.
@@ -75,7 +81,7 @@ func New(opts ...Option) (*Telemetry, error) {
 			return nil, err
 		}
 	}
-	t := &Telemetry{tracer: c.tracers.Tracer(scope), meter: c.meters.Meter(scope), methods: labels{limit: maxMethods}}
+	t := &Telemetry{tracer: c.tracers.Tracer(scope), meter: c.meters.Meter(scope), methods: labels{limit: maxMethods}, watched: make(map[string]bool)}
 	var errs error
 	for _, h := range []struct {
 		to         *metric.Float64Histogram
@@ -143,6 +149,25 @@ const (
 	keyStatus   = attribute.Key("http.response.status_code")
 	keyError    = attribute.Key("error.type")
 )
+
+// record adds a time to a histogram. Without an SDK, or if a view drops the histogram, it makes no
+// set of labels.
+func record(ctx context.Context, h metric.Float64Histogram, took time.Duration, labels ...attribute.KeyValue) {
+	if h.Enabled(ctx) {
+		h.Record(ctx, took.Seconds(), metric.WithAttributes(labels...))
+	}
+}
+
+// maxText bounds texts of the portal in a span, in bytes.
+const maxText = 128
+
+// clip cuts a text of the portal.
+func clip(text string) string {
+	if len(text) <= maxText {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxText], "")
+}
 
 // labels is a bounded set of texts: those that came first.
 type labels struct {

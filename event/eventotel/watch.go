@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -45,7 +46,11 @@ type snapshot struct {
 
 // Watch registers metrics that are read from the statistics of other packages: what was accepted,
 // handled, lost and rejected, depths, waits, and how long nothing has come. They are read when the
-// meter provider collects. The returned function ends that. The error is that of the provider.
+// meter provider collects. The returned function ends that.
+//
+// Sources of one kind can be watched once at a time, because of two depths the provider would show
+// one. If the program has several handlers or consumers, pass a function that adds up their
+// statistics. The error matches [ErrConfig] in that case, or is that of the provider.
 func (t *Telemetry) Watch(s Sources) (stop func() error, err error) {
 	var all []source
 	if s.Webhook != nil {
@@ -66,6 +71,15 @@ func (t *Telemetry) Watch(s Sources) (stop func() error, err error) {
 	if len(all) == 0 {
 		return func() error { return nil }, nil
 	}
+	release, err := t.claim(all)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			release()
+		}
+	}()
 	instruments := make(map[string]metric.Float64Observable)
 	list := make([]metric.Observable, 0, len(all))
 	var errs error
@@ -81,7 +95,10 @@ func (t *Telemetry) Watch(s Sources) (stop func() error, err error) {
 		return nil, fmt.Errorf("eventotel: make the instruments: %w", errs)
 	}
 	registration, err := t.meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
-		now := s.snapshot()
+		now, err := s.snapshot()
+		if err != nil {
+			return err
+		}
 		for _, one := range all {
 			if v, ok := one.value(&now); ok {
 				o.ObserveFloat64(instruments[one.name], v, metric.WithAttributeSet(one.attrs))
@@ -92,7 +109,31 @@ func (t *Telemetry) Watch(s Sources) (stop func() error, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("eventotel: register the metrics: %w", err)
 	}
-	return registration.Unregister, nil
+	return func() error {
+		defer release()
+		return registration.Unregister()
+	}, nil
+}
+
+// claim notes that metrics are watched. It returns an error if some are already.
+func (t *Telemetry) claim(all []source) (release func(), err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, one := range all {
+		if one.name != silenceName && t.watched[one.name] {
+			return nil, fmt.Errorf("%w: Watch: the sources of %s are watched already", ErrConfig, one.name)
+		}
+	}
+	for _, one := range all {
+		t.watched[one.name] = true
+	}
+	return sync.OnceFunc(func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		for _, one := range all {
+			delete(t.watched, one.name)
+		}
+	}), nil
 }
 
 // observable makes the instrument of a source.
@@ -103,9 +144,18 @@ func (t *Telemetry) observable(s source) (metric.Float64Observable, error) {
 	return t.meter.Float64ObservableCounter(s.name, metric.WithDescription(s.help), metric.WithUnit(s.unit))
 }
 
-// snapshot calls the functions that there are.
-func (s Sources) snapshot() snapshot {
-	all := snapshot{now: time.Now()}
+// errPanicked is the error of a collection.
+var errPanicked = errors.New("eventotel: a function of Sources panicked")
+
+// snapshot calls the functions that there are. They are the program's, and run in a goroutine of the
+// meter provider, which a panic would end together with the process.
+func (s Sources) snapshot() (all snapshot, err error) {
+	defer func() {
+		if recover() != nil { // the value may hold anything
+			err = errPanicked
+		}
+	}()
+	all.now = time.Now()
 	if s.Webhook != nil {
 		all.webhook = s.Webhook()
 	}
@@ -121,7 +171,7 @@ func (s Sources) snapshot() snapshot {
 	if s.OAuth != nil {
 		all.oauth = s.OAuth()
 	}
-	return all
+	return all, nil
 }
 
 // number is a value of statistics.
@@ -143,11 +193,14 @@ func gauge[N number](name, unit, help string, read func(*snapshot) N, attrs ...a
 	return s
 }
 
+// silenceName is the one metric that several sources have.
+const silenceName = "b24events.silence"
+
 // silence returns a source of the time since something last happened. It has no value before the
 // first time.
 func silence(what string, last func(*snapshot) time.Time) source {
 	return source{
-		name: "b24events.silence", unit: "s", gauge: true, attrs: attribute.NewSet(labelKind.String(what)),
+		name: silenceName, unit: "s", gauge: true, attrs: attribute.NewSet(labelKind.String(what)),
 		help: "Time since the last accepted delivery, response to a call, record or renewal.",
 		value: func(s *snapshot) (float64, bool) {
 			at := last(s)

@@ -6,7 +6,6 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
-	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
@@ -45,9 +44,17 @@ func (t *Telemetry) Receive(next http.Handler) http.Handler {
 			kind = trace.SpanKindInternal
 		}
 		ctx, span := t.tracer.Start(r.Context(), "bitrix24 receive", trace.WithSpanKind(kind))
-		defer func() { span.End() }() // called by defer itself, it would record the text of a panic
+		returned := false
+		defer func() { // called by defer itself, End would record the text of a panic
+			if !returned {
+				span.SetAttributes(keyError.String(outcomePanic))
+				span.SetStatus(codes.Error, outcomePanic)
+			}
+			span.End()
+		}()
 		ctx = context.WithValue(ctx, receivingKey{}, new(receiving))
 		next.ServeHTTP(w, r.WithContext(ctx))
+		returned = true
 	})
 }
 
@@ -63,7 +70,7 @@ func (t *Telemetry) Webhook() []webhook.Option {
 // received describes a request.
 func (t *Telemetry) received(ctx context.Context, info webhook.RequestInfo) {
 	if info.Status == http.StatusOK {
-		t.ack.Record(ctx, info.Took.Seconds(), metric.WithAttributes(labelEvent.String(info.Event)))
+		record(ctx, t.ack, info.Took, labelEvent.String(info.Event))
 	}
 	state, _ := ctx.Value(receivingKey{}).(*receiving)
 	if state == nil || state.observed {
@@ -76,7 +83,7 @@ func (t *Telemetry) received(ctx context.Context, info webhook.RequestInfo) {
 		attrs = append(attrs, keyEvent.String(info.Event))
 	}
 	if info.MemberID != "" {
-		attrs = append(attrs, keyMemberID.String(info.MemberID))
+		attrs = append(attrs, keyMemberID.String(clip(info.MemberID)))
 	}
 	if info.Reason != "" {
 		attrs = append(attrs, keyReason.String(string(info.Reason)))
