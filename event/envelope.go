@@ -125,8 +125,8 @@ func wireName(v phpform.Value, path string) (string, error) {
 	return name, nil
 }
 
-// named adds the event and its object to a DecodeError. info is what the handler's descriptor knows,
-// or nil.
+// named adds the event and its object to a DecodeError. info is what the handler's descriptor
+// knows, or nil.
 func (d *Delivery) named(err error, info *Info) error {
 	if err == nil {
 		return nil

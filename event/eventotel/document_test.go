@@ -110,31 +110,31 @@ func (t *telemetry) scraped(tb testing.TB) map[string]family {
 
 // checkDocument checks that the document lists exactly the metrics that have values: under the name
 // of OpenTelemetry and under the one that Prometheus reads, with type, unit and labels.
-func (t *telemetry) checkDocument(tb *testing.T) {
-	tb.Helper()
-	rows, ours, theirs := documented(tb), t.described(tb), t.scraped(tb)
+func (m *telemetry) checkDocument(t *testing.T) {
+	t.Helper()
+	rows, ours, theirs := documented(t), m.described(t), m.scraped(t)
 	delete(theirs, "target_info") // of the program, by the exporter
 	for _, row := range rows {
-		require.Contains(tb, ours, row.otel)
-		require.Contains(tb, theirs, row.prometheus)
+		require.Contains(t, ours, row.otel)
+		require.Contains(t, theirs, row.prometheus)
 		our, their := ours[row.otel], theirs[row.prometheus]
-		require.Equal(tb, row.kind, our.kind, row.otel)
-		require.Equal(tb, row.kind, their.kind, row.prometheus)
-		require.Equal(tb, our.help, their.help, "%s is %s", row.otel, row.prometheus)
-		require.Equal(tb, row.labels, their.labels, row.prometheus)
+		require.Equal(t, row.kind, our.kind, row.otel)
+		require.Equal(t, row.kind, their.kind, row.prometheus)
+		require.Equal(t, our.help, their.help, "%s is %s", row.otel, row.prometheus)
+		require.Equal(t, row.labels, their.labels, row.prometheus)
 		if row.seconds {
-			require.Equal(tb, "s", our.unit, row.otel)
+			require.Equal(t, "s", our.unit, row.otel)
 		} else {
-			require.Regexp(tb, `^\{[a-z]+\}$`, our.unit, "%s: a gauge of the unit 1 is a ratio for Prometheus", row.otel)
+			require.Regexp(t, `^\{[a-z]+\}$`, our.unit, "%s: a gauge of the unit 1 is a ratio for Prometheus", row.otel)
 		}
 	}
-	require.Len(tb, ours, len(rows), "the document lists all")
-	require.Len(tb, theirs, len(rows), "the document lists all for Prometheus")
+	require.Len(t, ours, len(rows), "the document lists all")
+	require.Len(t, theirs, len(rows), "the document lists all for Prometheus")
 }
 
 // checkValues checks that each label has values of a bounded set only, which the document names.
-func (t *telemetry) checkValues(tb *testing.T) {
-	tb.Helper()
+func (m *telemetry) checkValues(t *testing.T) {
+	t.Helper()
 	bounded := map[string][]string{
 		"outcome": {"done", "gone", "unhandled", "failed", "retried", "dropped", "panic"},
 		"source":  {"online", "offline", "polled", "other"},
@@ -144,10 +144,10 @@ func (t *telemetry) checkValues(tb *testing.T) {
 			"offline_response", "offline_record", "fleet_response", "fleet_record",
 		},
 	}
-	text := document(tb)
+	text := document(t)
 	for label, list := range bounded {
 		for _, value := range list {
-			require.Contains(tb, text, "`"+value+"`", "a value of %s", label)
+			require.Contains(t, text, "`"+value+"`", "a value of %s", label)
 		}
 	}
 	for _, reason := range webhook.Reasons() {
@@ -157,16 +157,16 @@ func (t *telemetry) checkValues(tb *testing.T) {
 		bounded["event"] = append(bounded["event"], info.Name)
 	}
 	bounded["event"] = append(bounded["event"], event.OtherEvents)
-	for name, f := range t.scraped(tb) {
+	for name, f := range m.scraped(t) {
 		if name == "target_info" {
 			continue // of the program, by the exporter
 		}
 		for label, list := range f.values {
 			if label == "method" {
-				require.LessOrEqual(tb, len(slices.Compact(slices.Sorted(slices.Values(list)))), 201, name)
+				require.LessOrEqual(t, len(slices.Compact(slices.Sorted(slices.Values(list)))), 201, name)
 				continue
 			}
-			require.Subset(tb, bounded[label], list, "%s of %s", label, name)
+			require.Subset(t, bounded[label], list, "%s of %s", label, name)
 		}
 	}
 }

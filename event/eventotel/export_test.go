@@ -10,5 +10,7 @@ import (
 var RestoreTrace = restoreTrace
 
 // Calling and Called are the functions of [Telemetry.REST].
-func (t *Telemetry) Calling(ctx context.Context, method string) context.Context { return t.calling(ctx, method) }
-func (t *Telemetry) Called(ctx context.Context, info rest.CallInfo)             { t.called(ctx, info) }
+func (t *Telemetry) Calling(ctx context.Context, method string) context.Context {
+	return t.calling(ctx, method)
+}
+func (t *Telemetry) Called(ctx context.Context, info rest.CallInfo) { t.called(ctx, info) }

@@ -118,14 +118,15 @@ func sourceOf(d *event.Delivery) string {
 }
 
 // describe returns the outcome that the error of a handler asks for, and the type of the error. The
-// methods of an error may panic, for example those of a nil pointer. The queue deals with that; here
-// such an error is one of its own type that failed.
+// methods of an error may panic, for example those of a nil pointer. The queue deals with that.
+// Here such an error is one of its own type that failed.
 func describe(err error) (outcome, kind string) {
-	outcome, kind = outcomeFailed, fmt.Sprintf("%T", err)
-	defer func() { _ = recover() }()
-	kind = errorType(err)
-	outcome = outcomeOf(err)
-	return outcome, kind
+	defer func() {
+		if recover() != nil {
+			outcome, kind = outcomeFailed, fmt.Sprintf("%T", err)
+		}
+	}()
+	return outcomeOf(err), errorType(err)
 }
 
 // outcomeOf returns the outcome that the error of a handler asks for.
@@ -156,7 +157,7 @@ func isOnly(err error, sentinel event.Error) bool {
 		if err == sentinel { //nolint:errorlint // joined errors say more
 			return true
 		}
-		if is, ok := err.(interface{ Is(target error) bool }); ok && is.Is(sentinel) { //nolint:errorlint // unwraps itself
+		if is, ok := err.(interface{ Is(target error) bool }); ok && is.Is(sentinel) {
 			return true
 		}
 		switch e := err.(type) { //nolint:errorlint // this is what unwraps

@@ -142,8 +142,8 @@ func TestNestedHandlersCountOnce(t *testing.T) {
 	})
 }
 
-// TestClocksThatDisagree: another machine with a clock ahead received the delivery. A histogram with
-// a negative time would make the sum of Prometheus fall.
+// TestClocksThatDisagree: another machine with a clock ahead received the delivery. A histogram
+// with a negative time would make the sum of Prometheus fall.
 func TestClocksThatDisagree(t *testing.T) {
 	t.Parallel()
 	tel := newTelemetry(t)
@@ -163,8 +163,8 @@ func (t *telemetry) restored(ctx context.Context, saved string) context.Context 
 	return eventotel.RestoreTrace(ctx, saved)
 }
 
-// TestHostileTraces: what a store holds as the trace of a delivery may be anything. It never ends a
-// handler, and makes no link to an invalid span.
+// TestHostileTraces: what a store holds as the trace of a delivery may be anything. It never ends
+// a handler, and makes no link to an invalid span.
 func TestHostileTraces(t *testing.T) {
 	t.Parallel()
 	const trace, span = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -233,7 +233,7 @@ func TestAwkwardErrors(t *testing.T) {
 			t.Parallel()
 			tel := newTelemetry(t)
 			got := tel.handler(test.err).HandleEvent(t.Context(), &event.Delivery{Name: "ONCRMDEALADD"})
-			require.Same(t, test.err, got) //nolint:testifylint // not its methods
+			require.Same(t, test.err, got)
 			s := tel.span(t, "bitrix24 handle ONCRMDEALADD")
 			require.Equal(t, test.outcome, attributes(s)["bitrix24.outcome"])
 			require.Equal(t, test.kind, attributes(s)["error.type"])
@@ -270,7 +270,7 @@ func TestEverySpanEnds(t *testing.T) {
 		for part, run := range map[string]func(t *testing.T, w *world){
 			"request": func(_ *testing.T, w *world) {
 				w.Receive(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { die() })).
-					ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, "/", http.NoBody))
+					ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(context.Background(), http.MethodPost, "/", http.NoBody))
 			},
 			"handler": func(_ *testing.T, w *world) {
 				_ = w.Middleware()(event.HandlerFunc(func(context.Context, *event.Delivery) error { die(); return nil })).

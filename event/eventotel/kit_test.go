@@ -27,8 +27,8 @@ import (
 	"github.com/b24events/b24events/webhook"
 )
 
-// telemetry is telemetry whose spans and metrics are in memory. The metrics are also in a registry of
-// Prometheus.
+// telemetry is telemetry whose spans and metrics are in memory. The metrics are also in a registry
+// of Prometheus.
 type telemetry struct {
 	*eventotel.Telemetry
 

@@ -81,7 +81,10 @@ func New(opts ...Option) (*Telemetry, error) {
 			return nil, err
 		}
 	}
-	t := &Telemetry{tracer: c.tracers.Tracer(scope), meter: c.meters.Meter(scope), methods: labels{limit: maxMethods}, watched: make(map[string]bool)}
+	t := &Telemetry{
+		tracer: c.tracers.Tracer(scope), meter: c.meters.Meter(scope),
+		methods: labels{limit: maxMethods}, watched: make(map[string]bool),
+	}
 	var errs error
 	for _, h := range []struct {
 		to         *metric.Float64Histogram

@@ -147,8 +147,8 @@ func (t *Telemetry) observable(s source) (metric.Float64Observable, error) {
 // errPanicked is the error of a collection.
 var errPanicked = errors.New("eventotel: a function of Sources panicked")
 
-// snapshot calls the functions that there are. They are the program's, and run in a goroutine of the
-// meter provider, which a panic would end together with the process.
+// snapshot calls the functions that there are. They are the program's, and run in a goroutine of
+// the meter provider, which a panic would end together with the process.
 func (s Sources) snapshot() (all snapshot, err error) {
 	defer func() {
 		if recover() != nil { // the value may hold anything
@@ -178,8 +178,8 @@ func (s Sources) snapshot() (all snapshot, err error) {
 type number interface{ ~uint64 | ~int | ~int64 }
 
 // count returns a source that counts. unit says of what, as an annotation of UCUM such as
-// "{delivery}". Exporters for Prometheus leave annotations out of the names, but they append
-// "_ratio" to a gauge with the unit "1".
+// "{delivery}". Exporters for Prometheus leave annotations out of the names. They append "_ratio" to
+// a gauge with the unit "1".
 func count[N number](name, unit, help string, read func(*snapshot) N, attrs ...attribute.KeyValue) source {
 	return source{name: name, unit: unit, help: help, attrs: attribute.NewSet(attrs...), value: func(s *snapshot) (float64, bool) {
 		return float64(read(s)), true
@@ -211,16 +211,21 @@ func silence(what string, last func(*snapshot) time.Time) source {
 
 func webhookSources() []source {
 	all := []source{
-		count("b24events.accepted", "{delivery}", "Deliveries verified, queued and acknowledged.", func(s *snapshot) uint64 { return s.webhook.Accepted }),
-		count("b24events.handled", "{delivery}", "Deliveries that their handler finished.", func(s *snapshot) uint64 { return s.webhook.Handled }),
-		count("b24events.coalesced", "{delivery}", "Deliveries merged into another one.", func(s *snapshot) uint64 { return s.webhook.Coalesced }),
+		count("b24events.accepted", "{delivery}", "Deliveries verified, queued and acknowledged.",
+			func(s *snapshot) uint64 { return s.webhook.Accepted }),
+		count("b24events.handled", "{delivery}", "Deliveries that their handler finished.",
+			func(s *snapshot) uint64 { return s.webhook.Handled }),
+		count("b24events.coalesced", "{delivery}", "Deliveries merged into another one.",
+			func(s *snapshot) uint64 { return s.webhook.Coalesced }),
 		count("b24events.unhandled", "{delivery}", "Deliveries without a handler.", func(s *snapshot) uint64 { return s.webhook.Unhandled }),
 		count("b24events.failed", "{delivery}", "Deliveries that failed for good.", func(s *snapshot) uint64 { return s.webhook.Failed }),
 		count("b24events.removed", "{delivery}", "Deliveries dropped because the portal removed the application.",
 			func(s *snapshot) uint64 { return s.webhook.Removed }),
-		count("b24events.retried", "{attempt}", "Attempts that failed and were repeated.", func(s *snapshot) uint64 { return s.webhook.Retried }),
+		count("b24events.retried", "{attempt}", "Attempts that failed and were repeated.",
+			func(s *snapshot) uint64 { return s.webhook.Retried }),
 		count("b24events.lost", "{event}", "Events lost before they were handled.", func(s *snapshot) uint64 { return s.webhook.Lost }),
-		count("b24events.misfits", "{value}", "Values of payloads that did not fit their fields.", func(s *snapshot) uint64 { return s.webhook.Misfits }),
+		count("b24events.misfits", "{value}", "Values of payloads that did not fit their fields.",
+			func(s *snapshot) uint64 { return s.webhook.Misfits }),
 		gauge("b24events.queue.depth", "{delivery}", "Deliveries of this process that wait.", func(s *snapshot) int { return s.webhook.Queued }),
 		gauge("b24events.running", "{delivery}", "Deliveries being handled.", func(s *snapshot) int { return s.webhook.Running }),
 		silence("delivery", func(s *snapshot) time.Time { return s.webhook.LastAccepted }),
@@ -251,9 +256,11 @@ func stored(name, unit, help string, read func(*webhook.StoreStats) uint64) sour
 
 func consumerSources() []source {
 	return []source{
-		count("b24events.offline.requests", "{request}", "Requests for offline queues.", func(s *snapshot) uint64 { return s.consumer.Requests }),
+		count("b24events.offline.requests", "{request}", "Requests for offline queues.",
+			func(s *snapshot) uint64 { return s.consumer.Requests }),
 		count("b24events.offline.reserved", "{record}", "Records reserved.", func(s *snapshot) uint64 { return s.consumer.Reserved }),
-		count("b24events.offline.handled", "{record}", "Records whose handler succeeded.", func(s *snapshot) uint64 { return s.consumer.Handled }),
+		count("b24events.offline.handled", "{record}", "Records whose handler succeeded.",
+			func(s *snapshot) uint64 { return s.consumer.Handled }),
 		count("b24events.offline.unhandled", "{record}", "Records without a handler.", func(s *snapshot) uint64 { return s.consumer.Unhandled }),
 		count("b24events.offline.retried", "{attempt}", "Attempts after the first.", func(s *snapshot) uint64 { return s.consumer.Retried }),
 		count("b24events.offline.dropped", "{record}", "Records that ended for good without success.",
@@ -287,9 +294,12 @@ func restSources() []source {
 		count("b24events.rest.calls", "{call}", "REST calls that ended.", func(s *snapshot) uint64 { return s.rest.Calls }),
 		count("b24events.rest.failed", "{call}", "REST calls that returned an error.", func(s *snapshot) uint64 { return s.rest.Failed }),
 		count("b24events.rest.requests", "{request}", "Requests sent to portals.", func(s *snapshot) uint64 { return s.rest.Requests }),
-		count("b24events.rest.retried", "{request}", "Requests that retried one that failed.", func(s *snapshot) uint64 { return s.rest.Retried }),
-		count("b24events.rest.refused", "{request}", "Requests refused because they were too many.", func(s *snapshot) uint64 { return s.rest.Refused }),
-		count("b24events.rest.busy", "{request}", "Requests that a front end rejected with 429 or 503.", func(s *snapshot) uint64 { return s.rest.Busy }),
+		count("b24events.rest.retried", "{request}", "Requests that retried one that failed.",
+			func(s *snapshot) uint64 { return s.rest.Retried }),
+		count("b24events.rest.refused", "{request}", "Requests refused because they were too many.",
+			func(s *snapshot) uint64 { return s.rest.Refused }),
+		count("b24events.rest.busy", "{request}", "Requests that a front end rejected with 429 or 503.",
+			func(s *snapshot) uint64 { return s.rest.Busy }),
 		count("b24events.rest.paused", "{request}", "Requests refused because a method's time was used up.",
 			func(s *snapshot) uint64 { return s.rest.Paused }),
 		count("b24events.rest.renewed", "{renewal}", "Tokens renewed because a portal refused them as expired.",
@@ -313,7 +323,8 @@ func waits(kind string, read func(*snapshot) time.Duration) source {
 
 func oauthSources() []source {
 	return []source{
-		count("b24events.oauth.installed", "{installation}", "Installations verified and stored.", func(s *snapshot) uint64 { return s.oauth.Installed }),
+		count("b24events.oauth.installed", "{installation}", "Installations verified and stored.",
+			func(s *snapshot) uint64 { return s.oauth.Installed }),
 		count("b24events.oauth.refused", "{claim}", "Claims of an installation refused.", func(s *snapshot) uint64 { return s.oauth.Refused }),
 		count("b24events.oauth.users", "{user}", "Tokens of users verified and stored.", func(s *snapshot) uint64 { return s.oauth.Users }),
 		count("b24events.oauth.removed", "{installation}", "Installations deleted.", func(s *snapshot) uint64 { return s.oauth.Removed }),

@@ -167,8 +167,8 @@ func (n node) lookup(key string) (node, bool) {
 	return n.child(found.at), found.match != matchNone
 }
 
-// spelling returns the key of the element that lookup finds: key itself, or one that differs only in
-// case.
+// spelling returns the key of the element that lookup finds: key itself, or one that differs only
+// in case.
 func (n node) spelling(key string) string {
 	folded := key
 	if n.kind() != kindArray || n.isJSONList() {
