@@ -45,7 +45,8 @@ func TestDecodeErrorNamesEventObjectAndField(t *testing.T) {
 			event.DecodeError{
 				Event: "ONCRMDEALUPDATE", Entity: event.Entity{Kind: "crm.deal", ID: "42"},
 				Path: "data.fIELDS.opPortunity", Want: "an integer of 64 bits",
-			}, "",
+			},
+			"",
 		},
 		"the ID itself": {
 			"event=ONCRMDEALUPDATE&data[FIELDS][ID]=planted",
@@ -55,16 +56,19 @@ func TestDecodeErrorNamesEventObjectAndField(t *testing.T) {
 		},
 		"an ID that is a text": {
 			"event=ONCRMDEALUPDATE&data[FIELDS][ID]=planted text&data[FIELDS][OPPORTUNITY]=x", known("ONCRMDEALUPDATE"),
-			event.DecodeError{Event: "ONCRMDEALUPDATE", Path: "data.FIELDS.OPPORTUNITY", Want: "an integer of 64 bits"}, "",
+			event.DecodeError{Event: "ONCRMDEALUPDATE", Path: "data.FIELDS.OPPORTUNITY", Want: "an integer of 64 bits"},
+			"",
 		},
 		"a long ID": {
 			"event=ONCRMDEALUPDATE&data[FIELDS][ID]=" + strings.Repeat("9", 65) + "&data[FIELDS][OPPORTUNITY]=x", known("ONCRMDEALUPDATE"),
-			event.DecodeError{Event: "ONCRMDEALUPDATE", Path: "data.FIELDS.OPPORTUNITY", Want: "an integer of 64 bits"}, "",
+			event.DecodeError{Event: "ONCRMDEALUPDATE", Path: "data.FIELDS.OPPORTUNITY", Want: "an integer of 64 bits"},
+			"",
 		},
 		"an ID that is a token": {
 			"event=ONCRMDEALUPDATE&auth[application_token]=" + token + "&data[FIELDS][ID]=" + token + "&data[FIELDS][OPPORTUNITY]=x",
 			known("ONCRMDEALUPDATE"),
-			event.DecodeError{Event: "ONCRMDEALUPDATE", Path: "data.FIELDS.OPPORTUNITY", Want: "an integer of 64 bits"}, "",
+			event.DecodeError{Event: "ONCRMDEALUPDATE", Path: "data.FIELDS.OPPORTUNITY", Want: "an integer of 64 bits"},
+			"",
 		},
 		"an event of the program's own": {
 			"event=OnMyEvent&data[FIELDS][OPPORTUNITY]=planted", known("OnMyEvent"),
@@ -73,7 +77,8 @@ func TestDecodeErrorNamesEventObjectAndField(t *testing.T) {
 		},
 		"another event than the handler's": {
 			"event=ONPLANTED&data[FIELDS][OPPORTUNITY]=planted", known("OnMyEvent"),
-			event.DecodeError{Event: "unknown event", Path: "data.FIELDS.OPPORTUNITY", Want: "an integer of 64 bits"}, "",
+			event.DecodeError{Event: "unknown event", Path: "data.FIELDS.OPPORTUNITY", Want: "an integer of 64 bits"},
+			"",
 		},
 		"data decoded by the handler": {
 			"event=ONCRMDEALUPDATE&data[FIELDS][ID]=42&data[FIELDS][OPPORTUNITY]=planted",
@@ -81,7 +86,8 @@ func TestDecodeErrorNamesEventObjectAndField(t *testing.T) {
 			event.DecodeError{
 				Event: "ONCRMDEALUPDATE", Entity: event.Entity{Kind: "crm.deal", ID: "42"},
 				Path: "data.FIELDS.OPPORTUNITY", Want: "an integer of 64 bits",
-			}, "",
+			},
+			"",
 		},
 		"below a key of the payload": {
 			"event=ONIMBOTMESSAGEADD&data[params][message_id]=planted",
@@ -89,7 +95,8 @@ func TestDecodeErrorNamesEventObjectAndField(t *testing.T) {
 				_, err := event.Define[message]("ONIMBOTMESSAGEADD").Decode(d)
 				return err
 			},
-			event.DecodeError{Event: "ONIMBOTMESSAGEADD", Path: "data.params.message_id", Want: "an integer of 64 bits"}, "",
+			event.DecodeError{Event: "ONIMBOTMESSAGEADD", Path: "data.params.message_id", Want: "an integer of 64 bits"},
+			"",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -110,7 +110,7 @@ func (t *telemetry) scraped(tb testing.TB) map[string]family {
 
 // checkDocument checks that the document lists exactly the metrics that have values: under the name
 // of OpenTelemetry and under the one that Prometheus reads, with type, unit and labels.
-func (m *telemetry) checkDocument(t *testing.T) {
+func checkDocument(t *testing.T, m *telemetry) {
 	t.Helper()
 	rows, ours, theirs := documented(t), m.described(t), m.scraped(t)
 	delete(theirs, "target_info") // of the program, by the exporter
@@ -133,7 +133,7 @@ func (m *telemetry) checkDocument(t *testing.T) {
 }
 
 // checkValues checks that each label has values of a bounded set only, which the document names.
-func (m *telemetry) checkValues(t *testing.T) {
+func checkValues(t *testing.T, m *telemetry) {
 	t.Helper()
 	bounded := map[string][]string{
 		"outcome": {"done", "gone", "unhandled", "failed", "retried", "dropped", "panic"},

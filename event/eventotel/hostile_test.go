@@ -44,7 +44,7 @@ func TestLabelsOfStrangersAreBounded(t *testing.T) {
 		}
 		require.NoError(t, w.hook.Idle(t.Context()))
 		_ = w.watchAll(t, newConsumer(t, w), newFleet(t, w))
-		w.checkValues(t)
+		checkValues(t, w.telemetry)
 		require.LessOrEqual(t, distinctNames(w.telemetry), 10)
 		points := w.collect(t)
 		require.InDelta(t, 300, values(points, "b24events.handler")["event=other,outcome=done,source=other"], 0)

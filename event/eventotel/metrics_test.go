@@ -90,7 +90,7 @@ func TestMetrics(t *testing.T) {
 		require.Contains(t, values(points, "b24events.silence"), "kind=renewal")
 		require.NotContains(t, values(points, "b24events.silence"), "kind=fleet_record", "it has no value before the first time")
 
-		w.checkDocument(t)
+		checkDocument(t, w.telemetry)
 
 		require.NoError(t, stop())
 		require.Empty(t, values(w.collect(t), "b24events.accepted"))
