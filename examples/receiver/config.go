@@ -34,7 +34,7 @@ const about = `receiver is an application server for Bitrix24 events: it answers
 var settings = append([]program.Setting{
 	{Flag: "listen", Env: "LISTEN", Fallback: "127.0.0.1:8080", Usage: "address to listen on, host:port"},
 	{Flag: "public-url", Env: "PUBLIC_URL", Usage: "handler URL that the portal posts to, as seen from outside; empty: nothing is bound"},
-	{Flag: "js-url", Env: "B24_JS_URL", Usage: "where the installation page loads the script BX24 from (default: " + oauth.DefaultScriptURL + ")"},
+	{Flag: "js-url", Env: "B24_JS_URL", Usage: "where the installation page loads BX24 from (default: " + oauth.DefaultScriptURL + ")"},
 	{Flag: "events", Env: "EVENTS", Fallback: "ONCRMDEALADD,ONCRMDEALUPDATE,ONCRMDEALDELETE", Usage: "events to bind, comma-separated"},
 	{Flag: "application-token", Env: "B24_APPLICATION_TOKEN", Usage: "accepted " + program.TokensUsage},
 	{Flag: "queue", Env: "QUEUE", Usage: "memory, or durable: in B24_DATA, or at QUEUE_URL (default: memory without QUEUE_URL)"},
