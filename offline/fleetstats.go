@@ -1,6 +1,7 @@
 package offline
 
 import (
+	"encoding/json"
 	"time"
 
 	"github.com/b24events/b24events/internal/histogram"
@@ -33,6 +34,16 @@ type FleetStats struct {
 	LastHandled  time.Time          `json:"last_handled,omitzero"`  // when a record of any portal was last handled; zero before the first
 }
 
+// MarshalJSON writes durations in seconds.
+func (s FleetStats) MarshalJSON() ([]byte, error) {
+	type fields FleetStats
+	return json.Marshal(struct {
+		fields
+
+		Overdue float64 `json:"overdue"`
+	}{fields(s), s.Overdue.Seconds()})
+}
+
 // latencies returns what was recorded, by event.
 func latencies(took *histogram.ByName) map[string]Latency {
 	all := make(map[string]Latency)
@@ -51,6 +62,18 @@ type PortalStats struct {
 	Failures int       `json:"failures"`      // turns in a row that failed
 	Refused  bool      `json:"refused"`       // the last one failed with an error that waiting does not help
 	Err      error     `json:"-"`             // of the last turn, if it failed
+}
+
+// MarshalJSON writes durations in seconds.
+func (s PortalStats) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		statsInSeconds
+
+		Busy     bool      `json:"busy"`
+		Next     time.Time `json:"next,omitzero"`
+		Failures int       `json:"failures"`
+		Refused  bool      `json:"refused"`
+	}{s.inSeconds(), s.Busy, s.Next, s.Failures, s.Refused})
 }
 
 // Stats returns what the fleet does and did. It looks at each portal, which takes a few

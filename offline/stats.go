@@ -37,6 +37,23 @@ type Stats struct {
 	Handlers map[string]Latency `json:"handlers,omitempty"`
 }
 
+// MarshalJSON writes durations in seconds.
+func (s Stats) MarshalJSON() ([]byte, error) { return json.Marshal(s.inSeconds()) }
+
+// inSeconds returns the fields of s as JSON has them.
+func (s Stats) inSeconds() statsInSeconds {
+	return statsInSeconds{statsFields(s), s.LastLag.Seconds()}
+}
+
+// statsFields are those of Stats without its methods.
+type statsFields Stats
+
+type statsInSeconds struct {
+	statsFields
+
+	LastLag float64 `json:"last_lag"`
+}
+
 // Backlog is what a queue holds.
 type Backlog struct {
 	MemberID string // of the portal

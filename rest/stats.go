@@ -2,6 +2,7 @@ package rest
 
 import (
 	"context"
+	"encoding/json"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -30,6 +31,18 @@ type Stats struct {
 	BackoffWait  time.Duration `json:"backoff_wait"`           // of all calls, before retries
 	Took         Latency       `json:"took"`                   // calls in all, with their waits
 	LastResponse time.Time     `json:"last_response,omitzero"` // when a call last succeeded; zero before the first
+}
+
+// MarshalJSON writes durations in seconds.
+func (s Stats) MarshalJSON() ([]byte, error) {
+	type fields Stats
+	return json.Marshal(struct {
+		fields
+
+		LimitWait   float64 `json:"limit_wait"`
+		PauseWait   float64 `json:"pause_wait"`
+		BackoffWait float64 `json:"backoff_wait"`
+	}{fields(s), s.LimitWait.Seconds(), s.PauseWait.Seconds(), s.BackoffWait.Seconds()})
 }
 
 // CallInfo describes one call that has ended.
