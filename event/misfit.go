@@ -13,7 +13,7 @@ type Misfit struct {
 	// Path is where the value is, such as data.FIELDS.OPPORTUNITY. A key that does not look like an
 	// identifier becomes a "*", so that the path holds no other text of the sender.
 	Path string
-	Want string // what the field takes, such as "a number of 64 bits"
+	Want string // what the field takes, such as "an integer of 64 bits"
 }
 
 // namesOneOf reports whether the misfit is at the ID of one of the objects.

@@ -50,7 +50,7 @@ func TestAnOddFieldDoesNotStopTheHandler(t *testing.T) {
 		ID: 7, Name: "n", Rows: []row{{1}, {}, {3}}, ByID: map[string]row{"a": {}, "planted value": {}},
 	}, p)
 	want := []event.Misfit{
-		{"data.FIELDS.COST", "a number of 64 bits"},
+		{"data.FIELDS.COST", "a number that fits a float64"},
 		{"data.FIELDS.PAID", "a flag (Y, N, 1, 0)"},
 		{"data.FIELDS.WHEN", "a time"},
 		{"data.ROWS.1.n", "an integer of 64 bits"},

@@ -196,7 +196,7 @@ func (d *decoder) fillScalar(n node, rv reflect.Value, p *plan) bool {
 	case fillFloat:
 		f, ok := parseFloat(text, p.typ.Bits())
 		if !ok {
-			return d.misfit("a number of " + strconv.Itoa(p.typ.Bits()) + " bits")
+			return d.misfit("a number that fits a " + p.typ.Kind().String())
 		}
 		rv.SetFloat(f)
 	case fillNumber:
