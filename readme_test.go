@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -179,7 +181,9 @@ func TestEcho(t *testing.T) {
 func TestExplain(t *testing.T) {
 	t.Parallel()
 	portal, portals, api := readmePortal(t)
-	want := []event.Binding{{Event: event.OnCrmDealAdd.Name(), Handler: "https://app.example.com/bitrix24"}}
+	handler := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(handler.Close)
+	want := []event.Binding{{Event: event.OnCrmDealAdd.Name(), Handler: handler.URL + "/bitrix24"}}
 	require.NoError(t, explain(t.Context(), portals, api.Portal(portal.MemberID()), portal.MemberID(), want))
 	require.Equal(t, 1, portal.CallCount("event.get"))
 	require.ErrorIs(t, explain(t.Context(), nil, api.Portal(portal.MemberID()), portal.MemberID(), want), doctor.ErrConfig)

@@ -155,7 +155,8 @@ document.querySelector("button").onclick = async () => {
     method: "POST",
     headers: {"Authorization": "Bearer " + session},
   });
-  document.querySelector("output").textContent = response.ok ? "Closed." : await response.text();
+  document.querySelector("output").textContent = response.ok ? "Closed." :
+    response.status === 401 ? "Please open the page again." : await response.text();
 };
 </script>
 </html>

@@ -75,7 +75,8 @@ func run(ctx context.Context, log *slog.Logger, env func(string) string, store o
 	if err != nil {
 		return err
 	}
-	page, err := oauth.PageHandler(portals.Install, portals.FinishInstall(nil)) // the installation page, if the application has pages
+	// The installation page, if the application has pages.
+	page, err := oauth.PageHandler(portals.Install, portals.FinishInstall(nil), oauth.WithPageLogger(log))
 	if err != nil {
 		return err
 	}

@@ -67,9 +67,13 @@ type Deal struct {
 
 // run takes events at /bitrix24/events until ctx ends, and handles all that it acknowledged.
 func run(ctx context.Context, log *slog.Logger, portal *rest.Client, token, addr string) error {
+	joined, err := rest.NewCoalescer(portal) // what many handlers read at once leaves as one request
+	if err != nil {
+		return err
+	}
 	mux := event.NewMux()
 	event.On(mux, event.OnCrmDealUpdate, func(ctx context.Context, d *event.Delivery, e event.CRMEntity) error {
-		deal, err := event.Fetch[Deal](ctx, portal, d)
+		deal, err := event.Fetch[Deal](ctx, joined, d)
 		if err != nil {
 			return err // tried again; if the deal is gone, that is the end of it
 		}
