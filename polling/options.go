@@ -40,7 +40,10 @@ const (
 	maxErrorWait = time.Minute
 	keepInterval = time.Second      // between two writes of the offset while events are in work
 	lastKeep     = 10 * time.Second // for the last write of the offset
+	storeTimeout = 30 * time.Second // for one call of the store
 	callTimeout  = 90 * time.Second // above the platform's own limit of a minute for one request
+	checkEvery   = 15 * time.Minute // between two checks of the bot's mode and of the user's subscription
+	warnFullFor  = 5 * time.Minute  // without a request, because too many events are in memory
 )
 
 // Leaser grants leases, so that one process at a time polls a bot or a user. It is the same

@@ -57,7 +57,7 @@ type page struct {
 	more   bool    // hasMore
 }
 
-// readPage reads a response. It returns at most limit events, those with the lowest IDs. An event
+// readPage reads a response, and returns about limit events of it at most; see page.cut. An event
 // that cannot be read has Err set. proof is that of the events.
 func readPage(doc json.RawMessage, limit int, proof event.Proof) (page, error) {
 	var wire struct {
@@ -77,11 +77,23 @@ func readPage(doc json.RawMessage, limit int, proof event.Proof) (page, error) {
 		p.events = append(p.events, readEvent(row, proof))
 	}
 	slices.SortStableFunc(p.events, func(a, b Event) int { return cmp.Compare(a.ID, b.ID) })
-	if len(p.events) > limit {
-		clear(p.events[limit:])
-		p.events, p.more = p.events[:limit:limit], true
-	}
+	p.cut(limit)
 	return p, nil
+}
+
+// cut removes the events beyond limit, if the portal returned more than it was asked for. It keeps
+// those with the lowest IDs. It never cuts between events with the same ID, because the offset only
+// passes all of them together. For the same reason it cuts nothing if an event has no ID: only
+// nextOffset leads past that one, and so past the whole page.
+func (p *page) cut(limit int) {
+	for limit < len(p.events) && p.events[limit].ID == p.events[limit-1].ID {
+		limit++
+	}
+	if limit >= len(p.events) || p.events[0].ID == 0 {
+		return
+	}
+	clear(p.events[limit:])
+	p.events, p.more = p.events[:limit:limit], true
 }
 
 // readRows reads a list. PHP writes an empty one in several ways.

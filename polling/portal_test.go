@@ -188,7 +188,8 @@ func (*scripted) MemberID() string { return "portal" }
 func (s *scripted) Call(_ context.Context, method string, params, result any) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if method == "profile" || method == "im.v2.Event.subscribe" {
+	switch method {
+	case "profile", "im.v2.Event.subscribe", "imbot.v2.Bot.get":
 		return nil
 	}
 	p, _ := params.(map[string]any)

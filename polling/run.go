@@ -17,6 +17,7 @@ import (
 
 const (
 	methodBotGet      = "imbot.v2.Event.get"
+	methodBot         = "imbot.v2.Bot.get"
 	methodUserGet     = "im.v2.Event.get"
 	methodSubscribe   = "im.v2.Event.subscribe"
 	methodUnsubscribe = "im.v2.Event.unsubscribe"
@@ -39,9 +40,11 @@ type run struct {
 	leaseLost atomic.Bool   // another process may poll now
 	abandoned atomic.Uint64 // events that were not finished at the stop
 	loaded    bool          // the kept offset was read
-	ready     bool          // the user was checked and subscribed
+	ready     bool          // the bot and the user were checked, and the user is subscribed
 	empty     bool          // the last response had nothing
 	nextPoll  time.Time     // not before; the offset is kept first
+	nextCheck time.Time     // of the bot and the user
+	fullSince time.Time     // since when no more events fit into memory; zero if some do
 	nextKeep  time.Time     // not before, after an error of the store
 	lastKept  time.Time
 	idle      time.Duration // the present wait while no events come
@@ -93,26 +96,27 @@ func (r *run) sleep(ctx context.Context, d time.Duration) {
 // unless an event is finished before. Every error that it returns is permanent; others are logged,
 // and the call is made again later.
 func (r *run) turn(ctx context.Context) (time.Duration, error) {
-	if !time.Now().Before(r.nextPoll) && !r.ready {
+	if now := time.Now(); !now.Before(r.nextPoll) && (!r.ready || !now.Before(r.nextCheck)) {
 		if err := r.prepare(ctx); err != nil {
-			return r.failed(ctx, "polling: cannot start yet, trying again", err)
+			return r.failed(ctx, "polling: cannot ask for events yet, trying again", err)
 		}
 	}
-	if !r.ready {
+	if !r.loaded {
 		return time.Until(r.nextPoll), nil
 	}
 	keepAt, kept, err := r.keepIfDue(ctx)
 	if err != nil {
 		return 0, err
 	}
-	offset, limit, room := r.window.next(r.c.cfg.batchSize)
-	if kept && room && !time.Now().Before(r.nextPoll) {
+	offset, limit, room := r.window.next(r.batch())
+	r.noteRoom(ctx, room, offset)
+	if kept && room && r.ready && !time.Now().Before(r.nextPoll) {
 		if err := r.poll(ctx, offset, limit); err != nil {
 			return r.failed(ctx, "polling: the portal could not be asked, trying again", err)
 		}
 		return 0, nil // to see what is due now
 	}
-	next := time.Now().Add(r.c.cfg.maxInterval)
+	next := time.Now().Add(min(r.c.cfg.maxInterval, warnFullFor))
 	if kept && room {
 		next = r.nextPoll
 	}
@@ -120,6 +124,28 @@ func (r *run) turn(ctx context.Context) (time.Duration, error) {
 		next = keepAt
 	}
 	return time.Until(next), nil
+}
+
+// batch returns how many new events to ask for: fewer after failures, because a response may have
+// been too large, or may have taken the portal too long.
+func (r *run) batch() int {
+	return max(1, r.c.cfg.batchSize>>min(r.failures, 10)) //nolint:mnd // 2^10 is more than the largest batch
+}
+
+// noteRoom logs if the consumer has had too many events in memory for long. room reports whether
+// more fit.
+func (r *run) noteRoom(ctx context.Context, room bool, offset int64) {
+	now := time.Now()
+	switch {
+	case room:
+		r.fullSince = time.Time{}
+	case r.fullSince.IsZero():
+		r.fullSince = now
+	case now.Sub(r.fullSince) >= warnFullFor:
+		r.fullSince = now
+		r.c.log(ctx, slog.LevelWarn, "polling: too many events wait for the one at the offset, no more are asked for; is a handler stuck?",
+			slog.Int64(keyOffset, offset), slog.Int(keyEvents, r.window.inWork()))
+	}
 }
 
 // failed notes that a call failed. It returns an error that does not pass.
@@ -138,11 +164,13 @@ func errorBackoff() timing.Backoff {
 	return timing.Backoff{First: minErrorWait, Longest: maxErrorWait, Factor: 2}
 }
 
-// prepare reads the kept offset, and checks and subscribes the user.
+// prepare reads the kept offset, checks the bot and the user, and subscribes the user. It is repeated
+// now and then. A portal does not report that a bot was switched to webhook mode, or that somebody
+// has ended a user's subscription: it just returns no events.
 func (r *run) prepare(ctx context.Context) error {
 	c := r.c
 	if !r.loaded {
-		offset, err := c.cfg.store.Load(ctx, c.cfg.key)
+		offset, err := r.load(ctx)
 		if err != nil {
 			return err
 		}
@@ -153,6 +181,9 @@ func (r *run) prepare(ctx context.Context) error {
 		c.meter.count(func(s *Stats) { s.Offset = offset })
 		r.loaded = true
 	}
+	if c.cfg.key.BotID != 0 && !time.Now().Before(r.nextCheck) {
+		r.checkMode(ctx)
+	}
 	if c.cfg.key.UserID != 0 {
 		if err := r.checkUser(ctx); err != nil {
 			return err
@@ -161,8 +192,35 @@ func (r *run) prepare(ctx context.Context) error {
 			return err
 		}
 	}
-	r.ready, r.failures = true, 0
+	r.ready, r.nextCheck = true, time.Now().Add(checkEvery)
 	return nil
+}
+
+func (r *run) load(ctx context.Context) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	return r.c.cfg.store.Load(ctx, r.c.cfg.key)
+}
+
+// checkMode logs if the bot is in webhook mode. It ignores errors: the next request for events
+// returns them, too.
+func (r *run) checkMode(ctx context.Context) {
+	var got struct {
+		Bot event.ChatBot `json:"bot"`
+	}
+	if err := r.c.meter.call(ctx, methodBot, r.botParams(), &got); err == nil && got.Bot.EventMode == "webhook" {
+		r.c.log(ctx, slog.LevelWarn, "polling: the bot is in webhook mode, so its events go to its webhookUrl and not to this program; "+
+			"call imbot.v2.Bot.update with eventMode fetch")
+	}
+}
+
+// botParams returns the parameters that name the bot.
+func (r *run) botParams() map[string]any {
+	params := map[string]any{"botId": r.c.cfg.key.BotID}
+	if token := r.c.cfg.botToken; token != "" {
+		params["botToken"] = string(token)
+	}
+	return params
 }
 
 // checkUser checks that the caller has a token of the user. The portal takes the user from the
@@ -222,6 +280,8 @@ func (r *run) keepIfDue(ctx context.Context) (at time.Time, kept bool, err error
 }
 
 func (r *run) keep(ctx context.Context, offset int64) error {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
 	if err := r.c.cfg.store.Keep(ctx, r.c.cfg.key, offset); err != nil {
 		return err
 	}
@@ -249,8 +309,9 @@ func (r *run) poll(ctx context.Context, offset int64, limit int) error {
 	r.pace(len(events) > 0, p.more)
 	r.c.meter.count(func(s *Stats) {
 		s.Received += counted(len(events))
+		s.LastResponse = time.Now()
 		if len(events) > 0 {
-			s.LastEvent = time.Now()
+			s.LastEvent = s.LastResponse
 		}
 	})
 	items := make([]*dispatch.Item, len(events))
@@ -264,18 +325,16 @@ func (r *run) poll(ctx context.Context, offset int64, limit int) error {
 // get makes the request.
 func (r *run) get(ctx context.Context, offset int64, limit int) (doc json.RawMessage, err error) {
 	key := r.c.cfg.key
-	method, params := methodUserGet, map[string]any{"limit": limit}
-	if offset > 0 {
-		params["offset"] = offset
-	}
+	method, params := methodUserGet, map[string]any{}
 	if key.BotID != 0 {
-		method, params["botId"] = methodBotGet, key.BotID
-		if r.c.cfg.botToken != "" {
-			params["botToken"] = string(r.c.cfg.botToken)
-		}
+		method, params = methodBotGet, r.botParams()
 		if key.UserID != 0 {
 			params["withUserEvents"] = true
 		}
+	}
+	params["limit"] = limit
+	if offset > 0 {
+		params["offset"] = offset
 	}
 	err = r.c.meter.call(ctx, method, params, &doc)
 	if codeOf(err) == codeNotSubscribed {

@@ -25,7 +25,7 @@ type Stats struct {
 
 	InWork       int           `json:"in_work"`                // events that wait for their handler, or that it works on
 	Offset       int64         `json:"offset"`                 // that was kept last; 0 for none
-	LastResponse time.Time     `json:"last_response,omitzero"` // when a call last succeeded; zero before the first time
+	LastResponse time.Time     `json:"last_response,omitzero"` // when the portal last returned events, or said that there are none; zero before that
 	LastEvent    time.Time     `json:"last_event,omitzero"`    // when an event last came; zero before the first time
 	Lag          time.Duration `json:"lag"`                    // of the event that was handled last, as in Hooks.Handled
 }
@@ -42,12 +42,7 @@ func (m *meter) call(ctx context.Context, method string, params, result any) err
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	err := m.caller.Call(ctx, method, params, result)
-	m.count(func(s *Stats) {
-		s.Requests++
-		if err == nil {
-			s.LastResponse = time.Now()
-		}
-	})
+	m.count(func(s *Stats) { s.Requests++ })
 	if err != nil {
 		return explain(method, err)
 	}

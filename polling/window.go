@@ -61,7 +61,8 @@ func (w *window) reset(kept int64) {
 }
 
 // add adds the events of a page that are new, and returns them. It refuses a page with events that
-// have no ID unless nextOffset says how to go on after them.
+// have no ID unless nextOffset says how to go on after them, and a page that promises more events
+// without a way to them.
 func (w *window) add(p page) ([]fresh, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -79,6 +80,9 @@ func (w *window) add(p page) ([]fresh, error) {
 	}
 	if withoutID && p.next <= max(highest, w.kept) {
 		return nil, fmt.Errorf("%w: an event has no usable eventId, and nextOffset does not lead past it", ErrBadResponse)
+	}
+	if !withoutID && p.more && (highest == 0 || highest < w.kept) && p.next <= w.kept {
+		return nil, fmt.Errorf("%w: hasMore is true, with no event and no nextOffset at or above the offset", ErrBadResponse)
 	}
 	var list []fresh
 	for _, e := range p.events {
