@@ -43,14 +43,14 @@ func (o *output) append(line []byte) error {
 	if err == nil && o.sync != nil {
 		err = o.sync()
 	}
-	switch {
-	case err == nil:
-		return nil
-	case o.file == nil:
-		return &program.OutputError{Err: err}
-	default:
-		return outputError(err)
+	if err == nil || o.file == nil {
+		return err // the writer names stdout
 	}
+	var written *program.OutputError
+	if errors.As(err, &written) {
+		err = written.Err
+	}
+	return outputError(err)
 }
 
 func outputError(err error) error { return errors.Join(errors.New("OUT cannot be written"), err) }
