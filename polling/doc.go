@@ -35,7 +35,9 @@
 //
 // A portal can neither skip an event nor put it aside, so one that blocked the offset would block
 // the bot. After [WithMaxAttempts] attempts the consumer gives an event up: it calls
-// [Hooks].Dropped, counts the event in [Stats].Failed, logs an error, and goes on. The same
+// [Hooks].Dropped, counts the event in [Stats].Failed, logs an error, and goes on. By default these
+// are five attempts in about 15 seconds, so return [event.Retry] with a longer time, or allow more
+// attempts, if your handlers need something that may be away for longer. The same
 // happens, with counters of their own, if the handler drops the event with [event.Drop], and if an
 // event cannot be read. The hook gets the event as the portal sent it, and the offset passes the
 // event when the hook has returned nil. To lose nothing, store it there:
@@ -53,6 +55,14 @@
 // Stats.LastResponse. Only one application may poll a user: each acknowledges, and so deletes, the
 // events for all. Events from before im.v2.Event.subscribe are not logged at all.
 //
+// A handler that never returns holds up the offset. After 1000 events the consumer asks for no
+// more, and logs a warning every five minutes.
+//
+// Portals do not report that somebody has ended the subscription of a user: they just have no
+// events. So the consumer subscribes again every 15 minutes, and checks that the token is still
+// that of the user. Nor do they report that a bot was switched to eventMode webhook, and its events
+// go to a URL. The consumer logs a warning when it starts, and within 15 minutes.
+//
 // # Pace
 //
 // After a response without more events the consumer waits for 5 seconds, and longer while none
@@ -60,6 +70,17 @@
 // which the documentation of Bitrix24 asks for. After an error that may pass it waits for a second
 // at first, and a minute at most. Bitrix24 allows an application two requests a second of
 // imbot.v2.* and im.v2.*, and answers 429 otherwise; the clients of package rest obey Retry-After.
+//
+// # Many bots
+//
+// Each bot has a [Consumer] of its own. One that has nothing to do costs one goroutine and about
+// 10 kB, so a program can run thousands, for example of as many portals. With a [Leaser], each
+// renews a lease of its own every few seconds.
+//
+// Bots of one portal should share a client of package rest, which keeps the portal's limits for all
+// of them and for the calls of their handlers. An application may have 100 bots on a portal. Ten
+// bots that get events all the time, or sixty that get none, use up two requests a second. If there
+// are more, let them ask less often with [WithInterval].
 //
 // # One consumer for each bot
 //

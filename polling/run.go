@@ -164,9 +164,9 @@ func errorBackoff() timing.Backoff {
 	return timing.Backoff{First: minErrorWait, Longest: maxErrorWait, Factor: 2}
 }
 
-// prepare reads the kept offset, checks the bot and the user, and subscribes the user. It is repeated
-// now and then. A portal does not report that a bot was switched to webhook mode, or that somebody
-// has ended a user's subscription: it just returns no events.
+// prepare reads the kept offset, checks the bot and the user, and subscribes the user. It is
+// repeated now and then. A portal does not report that a bot was switched to webhook mode, or that
+// somebody has ended a user's subscription: it just returns no events.
 func (r *run) prepare(ctx context.Context) error {
 	c := r.c
 	if !r.loaded {

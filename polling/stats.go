@@ -25,7 +25,7 @@ type Stats struct {
 
 	InWork       int           `json:"in_work"`                // events that wait for their handler, or that it works on
 	Offset       int64         `json:"offset"`                 // that was kept last; 0 for none
-	LastResponse time.Time     `json:"last_response,omitzero"` // when the portal last returned events, or said that there are none; zero before that
+	LastResponse time.Time     `json:"last_response,omitzero"` // when a request for events last succeeded; zero before the first time
 	LastEvent    time.Time     `json:"last_event,omitzero"`    // when an event last came; zero before the first time
 	Lag          time.Duration `json:"lag"`                    // of the event that was handled last, as in Hooks.Handled
 }
