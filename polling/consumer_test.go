@@ -531,6 +531,7 @@ func TestWindowIsBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		block := make(chan struct{})
+		var log bytes.Buffer
 		caller := &scripted{next: func(_ int, params map[string]any) (string, error) {
 			limit, _ := params["limit"].(int)
 			var list []string
@@ -542,7 +543,7 @@ func TestWindowIsBounded(t *testing.T) {
 		c, err := polling.NewBot(caller, 5, event.HandlerFunc(func(context.Context, *event.Delivery) error {
 			<-block
 			return nil
-		}), polling.NewMemoryStore(), silent())
+		}), polling.NewMemoryStore(), polling.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
 		require.NoError(t, err)
 		r := run(t, c)
 		pass(time.Hour)
@@ -551,6 +552,7 @@ func TestWindowIsBounded(t *testing.T) {
 		close(block)
 		require.NoError(t, r.end())
 		balanced(t, c.Stats())
+		require.Equal(t, 11, strings.Count(log.String(), "no more are asked for"), "every five minutes")
 	})
 }
 

@@ -13,7 +13,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/event/eventtest"
 	"github.com/b24events/b24events/polling"
 )
@@ -178,6 +177,7 @@ func TestEndlessMore(t *testing.T) {
 		"no nextOffset":        `{"events":[],"hasMore":true}`,
 		"nextOffset stays":     `{"events":[],"nextOffset":7,"hasMore":true}`,
 		"nextOffset goes back": `{"events":[],"nextOffset":3,"hasMore":true}`,
+		"acknowledged events":  `{"events":[{"eventId":6,"type":"X"}],"nextOffset":7,"hasMore":true}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -232,29 +232,14 @@ func TestBotInWebhookMode(t *testing.T) {
 	})
 }
 
-// A handler that never returns ends the polling at a thousand events. That is not silent.
-func TestFullWindowIsLogged(t *testing.T) {
+// Drain does not wait for more events as long as Run does: its last request is there to acknowledge.
+func TestDrainIsQuick(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
-		users := f.users(2)
-		block := make(chan struct{})
-		var log bytes.Buffer
-		c := f.consumer(event.HandlerFunc(func(_ context.Context, d *event.Delivery) error {
-			if d.Data.Get("message", "text").Text() == "stuck" {
-				<-block
-			}
-			return nil
-		}), polling.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
-		f.say(users[0], "stuck")
-		for range 1100 {
-			f.say(users[1], "quick")
-		}
-		r := run(t, c)
-		pass(time.Hour)
-		require.Contains(t, log.String(), "no more are asked for")
-		require.Less(t, strings.Count(log.String(), "no more are asked for"), 20)
-		close(block)
-		require.NoError(t, r.end())
+		f.say(eventtest.AdminID, "Hello")
+		began := time.Now()
+		require.NoError(t, drainFor(t, f.consumer(&recorder{}), time.Hour))
+		require.Equal(t, polling.MinInterval, time.Since(began))
 	})
 }
