@@ -17,10 +17,10 @@ import (
 	"github.com/b24events/b24events/polling"
 )
 
-// drainFor drains for as long as d at most.
-func drainFor(t *testing.T, c *polling.Consumer, d time.Duration) error {
+// drain drains for an hour at most.
+func drain(t *testing.T, c *polling.Consumer) error {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), d)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 	defer cancel()
 	return c.Drain(ctx)
 }
@@ -68,7 +68,7 @@ func TestMoreThanAskedFor(t *testing.T) {
 					}}
 					c, err := polling.NewBot(caller, 5, h, &growingStore{t: t}, silent(), polling.WithWorkers(1), polling.WithBatchSize(limit))
 					require.NoError(t, err)
-					require.NoError(t, drainFor(t, c, time.Hour))
+					require.NoError(t, drain(t, c))
 					for _, want := range []string{"a", "b", "c", "d"} {
 						require.Contains(t, h.seen(), want)
 					}
@@ -113,7 +113,7 @@ func TestPageThatDoesNotGetThrough(t *testing.T) {
 		}}
 		c, err := polling.NewBot(caller, f.bot, h, f.store, silent(), polling.WithBatchSize(1000))
 		require.NoError(t, err)
-		require.NoError(t, drainFor(t, c, time.Hour))
+		require.NoError(t, drain(t, c))
 		require.Equal(t, append([]string{"ONIMBOTV2JOINCHAT"}, texts...), h.seen())
 	})
 }
@@ -163,7 +163,7 @@ func TestStoreHangs(t *testing.T) {
 		var log bytes.Buffer
 		c, err := polling.NewBot(f.api, f.bot, h, &stuckStore{f.store, 1, 1}, polling.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
 		require.NoError(t, err)
-		require.NoError(t, drainFor(t, c, time.Hour))
+		require.NoError(t, drain(t, c))
 		require.Contains(t, h.seen(), "Hello")
 		require.Contains(t, log.String(), "cannot ask for events yet")
 		require.Contains(t, log.String(), "the offset cannot be kept")
@@ -232,14 +232,14 @@ func TestBotInWebhookMode(t *testing.T) {
 	})
 }
 
-// Drain does not wait for more events as long as Run does: its last request is there to acknowledge.
+// Drain does not wait for more events as long as Run does: its last request acknowledges.
 func TestDrainIsQuick(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
 		f.say(eventtest.AdminID, "Hello")
 		began := time.Now()
-		require.NoError(t, drainFor(t, f.consumer(&recorder{}), time.Hour))
+		require.NoError(t, drain(t, f.consumer(&recorder{})))
 		require.Equal(t, polling.MinInterval, time.Since(began))
 	})
 }
