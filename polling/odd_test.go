@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/event/eventtest"
 	"github.com/b24events/b24events/polling"
 )
@@ -241,5 +242,57 @@ func TestDrainIsQuick(t *testing.T) {
 		began := time.Now()
 		require.NoError(t, drain(t, f.consumer(&recorder{})))
 		require.Equal(t, polling.MinInterval, time.Since(began))
+	})
+}
+
+// Drain waits for an event in work, and for its offset, even if the portal no longer has the event.
+func TestDrainWaitsForWork(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		caller := &scripted{next: func(n int, _ map[string]any) (string, error) {
+			if n > 1 {
+				return `{"events":[]}`, nil
+			}
+			return `{"events":[{"eventId":1,"type":"X"}],"nextOffset":2}`, nil
+		}}
+		handled := false
+		s := &flakyStore{MemoryStore: polling.NewMemoryStore(), keep: 7}
+		c, err := polling.NewBot(caller, 5, event.HandlerFunc(func(context.Context, *event.Delivery) error {
+			pass(20 * time.Second)
+			handled = true
+			return nil
+		}), s, silent())
+		require.NoError(t, err)
+		require.NoError(t, s.MemoryStore.Keep(t.Context(), c.Key(), 1))
+		require.NoError(t, drain(t, c))
+		require.True(t, handled)
+		require.EqualValues(t, 2, c.Stats().Offset)
+		balanced(t, c.Stats())
+	})
+}
+
+// After a success, the consumer asks for full pages again, and failures begin with a short wait.
+func TestFailuresAreForgotten(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var at []time.Time
+		caller := &scripted{next: func(n int, _ map[string]any) (string, error) {
+			at = append(at, time.Now())
+			if n <= 5 || n == 7 {
+				return "", errTest
+			}
+			return `{"events":[]}`, nil
+		}}
+		c, err := polling.NewBot(caller, 5, &recorder{}, polling.NewMemoryStore(), silent())
+		require.NoError(t, err)
+		r := run(t, c)
+		pass(5 * time.Minute)
+		require.NoError(t, r.end())
+		var limits []any
+		for _, p := range caller.calls[:8] {
+			limits = append(limits, p["limit"])
+		}
+		require.Equal(t, []any{100, 50, 25, 12, 6, 3, 100, 50}, limits)
+		require.LessOrEqual(t, at[7].Sub(at[6]), time.Second)
 	})
 }
