@@ -128,7 +128,7 @@ func TestRetriesHoldUpTheirChatOnly(t *testing.T) {
 		s := c.Stats()
 		balanced(t, s)
 		require.EqualValues(t, 1, s.Failed)
-		require.EqualValues(t, 2, s.Retries)
+		require.EqualValues(t, 2, s.Retried)
 		require.EqualValues(t, 3, s.Handled)
 	})
 }

@@ -27,7 +27,7 @@ func (r *run) Handle(ctx context.Context, it *dispatch.Item) error {
 		return event.Drop(f.Err)
 	}
 	if it.Attempts > 1 {
-		r.c.meter.count(func(s *Stats) { s.Retries++ })
+		r.c.meter.count(func(s *Stats) { s.Retried++ })
 	}
 	err := r.c.cfg.handle(ctx, f.Delivery)
 	switch {
@@ -91,7 +91,7 @@ func (r *run) reportHandled(ctx context.Context, d *event.Delivery) {
 	}
 	r.c.meter.count(func(s *Stats) {
 		s.Handled++
-		s.Lag = lag
+		s.LastLag = lag
 	})
 	if hook := r.c.cfg.hooks.Handled; hook != nil {
 		r.c.callHook(ctx, "Handled", func() { hook(ctx, d, lag) })

@@ -2,6 +2,7 @@ package polling
 
 import (
 	"context"
+	"encoding/json"
 	"sync"
 	"time"
 
@@ -21,13 +22,23 @@ type Stats struct {
 	Damaged   uint64 `json:"damaged"`   // events that could not be read
 	Abandoned uint64 `json:"abandoned"` // events that were not finished at the end; the next start handles them
 	Misfits   uint64 `json:"misfits"`   // values of payloads that did not fit, for each attempt; see event.Delivery.Misfits
-	Retries   uint64 `json:"retries"`   // attempts after the first
+	Retried   uint64 `json:"retried"`   // attempts after the first
 
 	InWork       int           `json:"in_work"`                // events that wait for their handler, or that it works on
 	Offset       int64         `json:"offset"`                 // that was kept last; 0 for none
 	LastResponse time.Time     `json:"last_response,omitzero"` // when a request for events last succeeded; zero before the first time
 	LastEvent    time.Time     `json:"last_event,omitzero"`    // when an event last came; zero before the first time
-	Lag          time.Duration `json:"lag"`                    // of the event that was handled last, as in Hooks.Handled
+	LastLag      time.Duration `json:"last_lag"`               // of the event that was handled last, as in Hooks.Handled
+}
+
+// MarshalJSON writes durations in seconds.
+func (s Stats) MarshalJSON() ([]byte, error) {
+	type fields Stats
+	return json.Marshal(struct {
+		fields
+
+		LastLag float64 `json:"last_lag"`
+	}{fields(s), s.LastLag.Seconds()})
 }
 
 // meter keeps the statistics and bounds the calls.
