@@ -76,22 +76,32 @@ func (e *exam) checkStored(ctx context.Context) {
 	}
 	if err != nil {
 		e.explain(err)
-		if !errors.Is(err, oauth.ErrNotFound) {
-			e.skip(checkCredentials, "the stored installation is not known")
-			return
+		why := "the stored installation is not known"
+		if errors.Is(err, oauth.ErrNotFound) {
+			why = "no installation is stored, so it is not known which OAuth server to ask"
 		}
+		e.skip(checkCredentials, why)
+		return
 	}
-	e.known = err == nil
-	if e.known {
-		ctx, cancel := context.WithTimeout(ctx, e.timeout)
-		defer cancel()
-		tokens, err := e.portals.ApplicationTokens(ctx, e.memberID)
-		e.appTokens = append(e.appTokens, tokens...)
-		if err == nil && len(e.appTokens) == 0 && len(e.handlers) > 0 && !e.stored.InstalledAt.IsZero() {
-			e.warn(checkInstallation, NoAppToken, "No application token is stored for the portal, so a handler that uses this store rejects "+
-				"every delivery.", "Install the application again, so that ONAPPINSTALL brings the token, or add it with AddApplicationToken.")
-		}
+	e.known = true
+	e.checkAppTokens(ctx)
+	e.checkCredentials(ctx)
+}
+
+// checkAppTokens looks for the application tokens of the stored installation.
+func (e *exam) checkAppTokens(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, e.timeout)
+	defer cancel()
+	tokens, err := e.portals.ApplicationTokens(ctx, e.memberID)
+	e.appTokens = append(e.appTokens, tokens...)
+	if err == nil && len(e.appTokens) == 0 && len(e.handlers) > 0 && !e.stored.InstalledAt.IsZero() {
+		e.warn(checkInstallation, NoAppToken, "No application token is stored for the portal, so a handler that uses this store rejects "+
+			"every delivery.", "Install the application again, so that ONAPPINSTALL brings the token, or add it with AddApplicationToken.")
 	}
+}
+
+// checkCredentials asks the OAuth server of the stored installation about the client ID and secret.
+func (e *exam) checkCredentials(ctx context.Context) {
 	switch err := e.timed(ctx, func(ctx context.Context) error { return e.portals.CheckCredentials(ctx, e.memberID) }); {
 	case err == nil:
 		e.ok(checkCredentials, "the OAuth server does not refuse the client ID and secret")

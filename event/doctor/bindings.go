@@ -105,7 +105,7 @@ func (e *exam) checkBindings(ctx context.Context) {
 	for _, b := range have {
 		byEvent[b.Event] = append(byEvent[b.Event], b)
 	}
-	others := 0
+	otherEvents, elsewhere := 0, 0
 	for _, b := range have {
 		switch info, _ := event.Lookup(b.Event); {
 		case e.wanted(b):
@@ -115,8 +115,10 @@ func (e *exam) checkBindings(ctx context.Context) {
 			e.add(Check{
 				Name: checkBindings, Status: OK, Code: BoundByPlatform, Cause: "the platform itself has bound " + b.String() + "; leave it as it is",
 			})
+		case slices.ContainsFunc(e.want, func(w event.Binding) bool { return w.Event == b.Event }):
+			elsewhere++
 		default:
-			others++
+			otherEvents++
 		}
 	}
 	before := e.count[checkBindings]
@@ -132,8 +134,15 @@ func (e *exam) checkBindings(ctx context.Context) {
 		e.skip(checkBindings, "some wanted events cannot be bound; see above")
 	default:
 		text := "all " + strconv.Itoa(len(e.want)) + " wanted ones are there"
-		if others > 0 {
-			text += ", and " + strconv.Itoa(others) + " of other programs"
+		var more []string
+		if otherEvents > 0 {
+			more = append(more, strconv.Itoa(otherEvents)+" for other events")
+		}
+		if elsewhere > 0 {
+			more = append(more, strconv.Itoa(elsewhere)+" to another handler or queue")
+		}
+		if len(more) > 0 {
+			text += "; besides, the application has " + strings.Join(more, ", and ")
 		}
 		e.ok(checkBindings, text)
 	}
@@ -178,7 +187,7 @@ func (e *exam) checkBinding(w event.Binding, have []event.Binding) {
 			otherURL = b
 		}
 	}
-	const reconcile = "Run event.API.Reconcile with the wanted bindings"
+	reconcile, oneOfTwo := e.reconcile(w, false), e.reconcile(w, true)
 	switch {
 	case present != nil:
 		e.checkTwice(w, otherUser, otherScheme)
@@ -188,7 +197,7 @@ func (e *exam) checkBinding(w event.Binding, have []event.Binding) {
 			reconcile+", with an administrator's token: the portal binds for others only then.")
 	case otherScheme != nil:
 		e.fail(checkBindings, BindingScheme, "Bound is "+otherScheme.String()+", which differs from the wanted URL by http and https.",
-			reconcile+", and unbind the other URL.")
+			oneOfTwo+", and unbind the other URL.")
 	case otherMode != nil:
 		e.fail(checkBindings, BindingMode, "Wanted is "+w.String()+", and bound is "+otherMode.String()+": one goes to a URL, the other into "+
 			"the offline queue.", reconcile+", or work the offline queue.")
@@ -197,7 +206,7 @@ func (e *exam) checkBinding(w event.Binding, have []event.Binding) {
 			"of another connector.", reconcile+", or read the other queue.")
 	case otherURL != nil:
 		e.fail(checkBindings, BindingElsewhere, "Wanted is "+w.String()+", and bound is "+otherURL.String()+".",
-			reconcile+". If the URL has changed, pass WithOwnedPrefix, so that the old one is unbound.")
+			oneOfTwo+". If the URL has changed, pass WithOwnedPrefix, so that the old one is unbound.")
 	default:
 		e.missing(w)
 	}
@@ -208,7 +217,24 @@ func (e *exam) missing(w event.Binding) {
 	if e.judged && !e.admin {
 		cause += " Or another user has bound it: the portal lists only the bindings of the token's user."
 	}
-	e.fail(checkBindings, BindingMissing, cause, "Run event.API.Reconcile with the wanted bindings, at every installation, update and start.")
+	e.fail(checkBindings, BindingMissing, cause, e.reconcile(w, false)+", at every installation, update and start.")
+}
+
+// reconcile returns how to make a wanted binding. If the probe found that its URL has no handler,
+// the URL comes first, because a binding to it would not help. oneOfTwo means that another URL is
+// bound.
+func (e *exam) reconcile(w event.Binding, oneOfTwo bool) string {
+	status, missed := e.missed[w.Handler]
+	switch {
+	case !missed || w.Offline:
+		return "Run event.API.Reconcile with the wanted bindings"
+	case oneOfTwo:
+		return "First check which of the two URLs is right, because the wanted one responds with " + strconv.Itoa(status) + ". Then run " +
+			"event.API.Reconcile with the right one"
+	default:
+		return "First check the wanted URL, because it responds with " + strconv.Itoa(status) + ". Then run event.API.Reconcile with the " +
+			"right one"
+	}
 }
 
 // checkTwice adds a line if a second binding brings the same events to the same handler.

@@ -97,6 +97,9 @@ func (e *exam) probeHandler(ctx context.Context, handler string) {
 		code == http.StatusUnauthorized, code == http.StatusProxyAuthRequired:
 		e.fail(checkProbe, HandlerRefuses, at+" responds to POST with "+status+".",
 			"Check the path, and that nothing in front of the handler wants a login or forbids POST.")
+		if code != http.StatusUnauthorized && code != http.StatusProxyAuthRequired {
+			e.missed[handler] = code
+		}
 	case code == http.StatusTooManyRequests, code >= 500:
 		e.fail(checkProbe, HandlerFails, at+" responds with "+status+".",
 			"See its log. The portal sends an event once, so every such response loses one.")
@@ -105,6 +108,8 @@ func (e *exam) probeHandler(ctx context.Context, handler string) {
 	case took > slowResponse:
 		e.warn(checkProbe, HandlerSlow, at+" took "+rounded(took)+" to respond.",
 			"Respond at once, and work afterwards: the portal calls slow handlers less and less often.")
+	case code >= 400:
+		e.ok(checkProbe, "the handler responds with "+status+", as it should: an empty POST holds no event")
 	default:
 		e.ok(checkProbe, "the handler responds with "+status)
 	}
@@ -156,8 +161,12 @@ func (e *exam) unreachable(ctx context.Context, handler string, err error) {
 		e.fail(checkProbe, HandlerSlow, at+" did not respond within "+rounded(min(e.timeout, probeTimeout))+".",
 			"See whether it runs, and whether a firewall drops the packets.")
 	default:
+		more := "let the portal send it a test event: WithRoundTrip, or -test or -listen of examples/doctor."
+		if e.roundTrip {
+			more = "see the check test."
+		}
 		e.fail(checkProbe, HandlerUnreachable, at+" cannot be reached from this machine: "+errorText(err),
-			"Start it, and check the name, the port and the firewall. If only this machine cannot reach it, the round trip shows more.")
+			"Start it, and check the name, the port and the firewall. If only this machine cannot reach it, "+more)
 	}
 }
 

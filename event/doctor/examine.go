@@ -43,9 +43,10 @@ type exam struct {
 	listed    bool                 // available is known
 	refused   map[wantedEvent]bool // they cannot be bound as things are
 	have      []event.Binding
-	seen      bool     // have is known
-	forbidden []string // handlers that forbid every request of the probe
-	arrived   bool     // the test event arrived
+	seen      bool           // have is known
+	forbidden []string       // handlers that forbid every request of the probe
+	missed    map[string]int // statuses of handlers whose URL has no page that takes a POST
+	arrived   bool           // the test event arrived
 }
 
 // Examine finds out why the wanted events do not arrive from a portal. caller calls the portal as
@@ -64,6 +65,7 @@ func Examine(ctx context.Context, caller event.Caller, want []event.Binding, opt
 	e := &exam{
 		config: config{timeout: DefaultTimeout}, caller: caller, api: event.NewAPI(caller), count: make(map[string]int),
 		failed: make(map[string]bool), refused: make(map[wantedEvent]bool),
+		missed: make(map[string]int),
 	}
 	switch {
 	case typednil.Is(caller):

@@ -217,7 +217,8 @@ func TestSound(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, eventtest.App{})
 				w.want = want
-				w.bind(t, event.Binding{Event: "ONCRMDEALADD", Handler: "https://laptop.example.com/"}) // of another program
+				w.bind(t, event.Binding{Event: "ONCRMDEALADD", Handler: "https://laptop.example.com/"},
+					event.Binding{Event: "ONCRMLEADADD", Handler: handlerURL}, event.Binding{Event: "ONCRMLEADADD", Offline: true})
 				w.opts = append(w.opts, doctor.WithReceived(doctor.Received{Accepted: 1, Rejected: map[string]uint64{"forbidden": 0}}))
 				r := w.examine(t)
 				require.Empty(t, r.Findings(), "%s", r)
@@ -225,8 +226,9 @@ func TestSound(t *testing.T) {
 				require.True(t, slices.ContainsFunc(r.Checks, func(c doctor.Check) bool { return c.Code == doctor.BoundByPlatform }))
 				if name == "online" {
 					require.Contains(t, r.String(), "test ok")
-					require.Contains(t, r.String(), "probe ok")
-					require.Contains(t, r.String(), "all 2 wanted ones are there, and 1 of other programs")
+					require.Contains(t, r.String(), "probe ok: the handler responds with 400, as it should: an empty POST holds no event")
+					require.Contains(t, r.String(), "all 2 wanted ones are there; besides, the application has 2 for other events, and 1 to another "+
+						"handler or queue")
 					require.Contains(t, r.String(), "the platform itself has bound ONAPPINSTALL")
 				}
 			})
@@ -299,7 +301,14 @@ func TestBroken(t *testing.T) {
 			},
 			want: []doctor.Code{doctor.AppRemoved}, only: true,
 		},
-		"not stored": {prepare: func(_ *testing.T, w *world) { w.unstored = true }, want: []doctor.Code{doctor.NotStored}},
+		// Only the installation says which OAuth server has the application.
+		"not stored": {
+			prepare: func(_ *testing.T, w *world) {
+				w.unstored = true
+				w.net.Break("oauth.bitrix.info", errors.New("no such host"))
+			},
+			want: []doctor.Code{doctor.NotStored}, says: "credentials skipped: no installation is stored",
+		},
 		"no application token": {
 			prepare: func(_ *testing.T, w *world) { w.seed.ApplicationToken, w.seed.InstalledAt = "", time.Now() }, want: []doctor.Code{doctor.NoAppToken},
 		},
@@ -562,12 +571,42 @@ func TestBroken(t *testing.T) {
 			},
 			want: []doctor.Code{doctor.BindingScheme},
 		},
-		"bound offline":              {prepare: bound(deal, queued), want: []doctor.Code{doctor.BindingMode}},
-		"bound online":               {prepare: bound(queued, deal), want: []doctor.Code{doctor.BindingMode}},
-		"bound to another queue":     {prepare: bound(queued, event.Binding{Event: "ONCRMDEALADD", Offline: true, Connector: "x"}), want: []doctor.Code{doctor.BindingConnector}},
-		"bound with another user":    {prepare: bound(deal, event.Binding{Event: "ONCRMDEALADD", Handler: handlerURL, AuthType: 1}), want: []doctor.Code{doctor.BindingUser}},
-		"bound twice":                {prepare: bound(deal, deal, event.Binding{Event: "ONCRMDEALADD", Handler: handlerURL, AuthType: 1}), want: []doctor.Code{doctor.BindingTwice}},
-		"handler without the page":   {prepare: status(404), want: []doctor.Code{doctor.HandlerRefuses, doctor.TestNotArrived}},
+		"bound offline":            {prepare: bound(deal, queued), want: []doctor.Code{doctor.BindingMode}},
+		"bound online":             {prepare: bound(queued, deal), want: []doctor.Code{doctor.BindingMode}},
+		"bound to another queue":   {prepare: bound(queued, event.Binding{Event: "ONCRMDEALADD", Offline: true, Connector: "x"}), want: []doctor.Code{doctor.BindingConnector}},
+		"bound with another user":  {prepare: bound(deal, event.Binding{Event: "ONCRMDEALADD", Handler: handlerURL, AuthType: 1}), want: []doctor.Code{doctor.BindingUser}},
+		"bound twice":              {prepare: bound(deal, deal, event.Binding{Event: "ONCRMDEALADD", Handler: handlerURL, AuthType: 1}), want: []doctor.Code{doctor.BindingTwice}},
+		"handler without the page": {prepare: status(404), want: []doctor.Code{doctor.HandlerRefuses, doctor.TestNotArrived}},
+		// To bind the wanted URL would make it worse.
+		"handler without the page, bound to another URL": {
+			prepare: func(t *testing.T, w *world) {
+				t.Helper()
+				status(404)(t, w)
+				bound(deal, event.Binding{Event: "ONCRMDEALADD", Handler: "https://app.example.com/events"})(t, w)
+			},
+			want: []doctor.Code{doctor.HandlerRefuses, doctor.BindingElsewhere, doctor.TestNotArrived},
+			says: "https://app.example.com/events. First check which of the two URLs is right, because the wanted one responds with 404. Then " +
+				"run event.API.Reconcile with the right one",
+		},
+		"handler without the page, nothing bound": {
+			prepare: func(t *testing.T, w *world) {
+				t.Helper()
+				status(405)(t, w)
+				bound(deal)(t, w)
+			},
+			want: []doctor.Code{doctor.HandlerRefuses, doctor.BindingMissing, doctor.TestNotArrived},
+			says: "is not bound. First check the wanted URL, because it responds with 405. Then run event.API.Reconcile",
+		},
+		// The login is in the way. The URL is right.
+		"handler behind a login, bound to another URL": {
+			prepare: func(t *testing.T, w *world) {
+				t.Helper()
+				status(401)(t, w)
+				bound(deal, event.Binding{Event: "ONCRMDEALADD", Handler: "https://app.example.com/events"})(t, w)
+			},
+			want: []doctor.Code{doctor.HandlerRefuses, doctor.BindingElsewhere, doctor.TestNotArrived},
+			says: "https://app.example.com/events. Run event.API.Reconcile",
+		},
 		"handler behind a login":     {prepare: status(401), want: []doctor.Code{doctor.HandlerRefuses, doctor.TestNotArrived}},
 		"handler behind a firewall":  {prepare: status(403), want: []doctor.Code{doctor.HandlerRefuses, doctor.TestNotArrived}, says: "HEAD"},
 		"handler redirects":          {prepare: status(301), want: []doctor.Code{doctor.HandlerRedirects, doctor.TestNotArrived}},
@@ -575,7 +614,7 @@ func TestBroken(t *testing.T) {
 		"handler fails":              {prepare: status(500), want: []doctor.Code{doctor.HandlerFails, doctor.TestNotArrived}},
 		"handler down": {
 			prepare: func(_ *testing.T, w *world) { w.net.Break(host, errors.New("connection refused")) },
-			want:    []doctor.Code{doctor.HandlerUnreachable, doctor.TestNotArrived},
+			want:    []doctor.Code{doctor.HandlerUnreachable, doctor.TestNotArrived}, says: "If only this machine cannot reach it, see the check test.",
 		},
 		"handler with a certificate of its own": {
 			prepare: func(_ *testing.T, w *world) {
@@ -775,6 +814,26 @@ func TestProbeIsForbidden(t *testing.T) {
 		r, err = doctor.Examine(t.Context(), api.Portal(w.member), w.want, probe, doctor.WithReceived(doctor.Received{Accepted: 1}))
 		require.NoError(t, err)
 		require.Empty(t, r.Findings(), "%s", r)
+	})
+}
+
+// If the handler cannot be reached, the report says how to find out whether the portal reaches it.
+func TestUnreachableWithoutRoundTrip(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, eventtest.App{})
+		w.bind(t, w.want...)
+		portals, api := w.clients(t, w.store, w.clientID, w.secret)
+		_, err := portals.Seed(t.Context(), w.seed)
+		require.NoError(t, err)
+		w.net.Break(host, errors.New("connection refused"))
+		r, err := doctor.Examine(t.Context(), api.Portal(w.member), w.want, doctor.WithProbe(w.net.Client()))
+		require.NoError(t, err)
+		require.Equal(t, []doctor.Code{doctor.HandlerUnreachable}, codes(r))
+		cure := r.Findings()[0].Cure
+		for _, how := range []string{"test event", "WithRoundTrip", "-test", "-listen"} {
+			require.Contains(t, cure, how)
+		}
 	})
 }
 
