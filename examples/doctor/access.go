@@ -32,9 +32,9 @@ func (a *access) close(ctx context.Context) error {
 	return a.Tokens.Shutdown(last)
 }
 
-// open returns the access with the installation that the application has stored in B24_DATA. If
-// there is none, it returns one with the access token of the settings. It makes no folder, and
-// stores nothing.
+// open returns the access with the installation that the application has stored in B24_DATA, or in
+// the folder that -installations names. If there is none in B24_DATA, it returns one with the
+// access token of the settings. It makes no folder, and stores nothing.
 func open(ctx context.Context, cfg config) (*access, error) {
 	if cfg.Values["client-id"] == "" || cfg.Values["client-secret"] == "" {
 		return nil, program.Usage("set B24_CLIENT_ID and B24_CLIENT_SECRET, the credentials of the application")
@@ -48,6 +48,16 @@ func open(ctx context.Context, cfg config) (*access, error) {
 	at, err := folderOf(cfg.Values)
 	if err != nil {
 		return nil, err
+	}
+	if at.own {
+		if err := at.check(); err != nil {
+			return nil, err
+		}
+		a, err := at.stored(ctx, cfg.Values)
+		if errors.Is(err, oauth.ErrNotFound) {
+			return nil, at.missing(cfg.Values)
+		}
+		return a, err
 	}
 	switch _, err := os.Stat(filepath.Join(at.path, "installations")); {
 	case err == nil:
@@ -72,13 +82,18 @@ func open(ctx context.Context, cfg config) (*access, error) {
 // silent discards logs: the report has everything.
 var silent = slog.New(slog.DiscardHandler)
 
-// folder is the application's folder in B24_DATA.
+// folder is the application's folder in B24_DATA, or that of its own store.
 type folder struct {
 	path    string
 	setting string // what decides it
+	own     bool   // the application passes it to oauth.NewFileStore
 }
 
 func folderOf(v program.Values) (folder, error) {
+	if v["installations"] != "" {
+		path, err := filepath.Abs(v["installations"])
+		return folder{path: path, setting: "-installations, DOCTOR_INSTALLATIONS", own: true}, err
+	}
 	path, err := program.AppFolder(v)
 	at := folder{path: path, setting: "B24_DATA"}
 	if v["data"] == "" {
@@ -89,6 +104,44 @@ func folderOf(v program.Values) (folder, error) {
 
 // String names the folder, and the setting to change if it is the wrong one.
 func (f folder) String() string { return f.path + " (" + f.setting + ")" }
+
+// formatFile is a file that oauth.NewFileStore puts into a folder. Without it, NewFileStore would
+// take an empty folder for a new store.
+const formatFile = "format.json"
+
+// check returns an error unless the folder is one of oauth.NewFileStore.
+func (f folder) check() error {
+	const name = "name the folder that the application passes to oauth.NewFileStore; a relative name there counts from the folder that the " +
+		"application was started in"
+	info, err := os.Stat(f.path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return program.Usage("%v does not exist; %s", f, name)
+	case err != nil:
+		return f.unusable(err)
+	case !info.IsDir():
+		return program.Usage("%v is not a folder of oauth.NewFileStore; %s", f, name)
+	}
+	switch _, err := os.Stat(filepath.Join(f.path, formatFile)); {
+	case errors.Is(err, fs.ErrNotExist):
+		return program.Usage("%v is not a folder of oauth.NewFileStore, which would have a file %s; %s", f, formatFile, name)
+	case err != nil:
+		return f.unusable(err)
+	}
+	return nil
+}
+
+// open opens the store of the folder.
+func (f folder) open(v program.Values, opts ...oauth.FileOption) (*program.Access, error) {
+	if !f.own {
+		return program.OpenOn(v, silent, nil, program.Files(opts...))
+	}
+	store, err := oauth.NewFileStore(f.path, opts...)
+	if err != nil {
+		return nil, err
+	}
+	return program.NewAccess(v, silent, nil, store)
+}
 
 // unusable says that the store cannot be used.
 func (f folder) unusable(err error) error {
@@ -105,15 +158,33 @@ func (f folder) missing(v program.Values) error {
 	if v["member-id"] != "" {
 		what = "no installation of the portal B24_MEMBER_ID is stored in " + f.String()
 	}
+	if f.own {
+		switch {
+		case !f.keeps():
+		case v["member-id"] != "":
+			what += "; it has other portals, or those of another application, so check B24_MEMBER_ID and B24_CLIENT_ID"
+		default:
+			what += "; it has those of another application, so check B24_CLIENT_ID"
+		}
+		return program.Usage("%s; if the folder is right, install the application again while the handler runs, so that ONAPPINSTALL is stored",
+			what)
+	}
 	if others := f.others(); len(others) > 0 {
 		what += ", and B24_DATA has other applications (" + strings.Join(others, ", ") + "), so check B24_CLIENT_ID"
 	}
-	return program.Usage("%s; run doctor with the environment of the application, and as the same user; if the application keeps its "+
-		"installations elsewhere, set B24_MEMBER_ID, B24_CLIENT_ENDPOINT and B24_ACCESS_TOKEN", what)
+	return program.Usage("%s; run doctor with the environment of the application, and as the same user; if your program has its own "+
+		"oauth.FileStore, name its folder: -installations; if it keeps its installations elsewhere, set B24_MEMBER_ID, B24_CLIENT_ENDPOINT "+
+		"and B24_ACCESS_TOKEN", what)
 }
 
 // maxListed is how many applications or portals an error lists.
 const maxListed = 5
+
+// keeps reports whether the folder of a store has an installation of any application.
+func (f folder) keeps() bool {
+	files, err := fs.Glob(os.DirFS(f.path), "*/*/*.json") // by application and part of the member ID
+	return err == nil && len(files) > 0
+}
 
 // others returns the folders of other applications, if the application has none.
 func (f folder) others() []string {
@@ -156,7 +227,7 @@ func (f folder) stored(ctx context.Context, v program.Values) (*access, error) {
 
 // try opens the store and reads the installation.
 func (f folder) try(ctx context.Context, v program.Values, opts ...oauth.FileOption) (_ *access, err error) {
-	opened, err := program.OpenOn(v, silent, nil, program.Files(opts...))
+	opened, err := f.open(v, opts...)
 	if err != nil {
 		return nil, f.unusable(err)
 	}

@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"encoding/hex"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -16,6 +18,7 @@ import (
 	"github.com/b24events/b24events/event/eventtest"
 	"github.com/b24events/b24events/examples/internal/oneportal"
 	"github.com/b24events/b24events/examples/internal/programtest"
+	"github.com/b24events/b24events/oauth"
 )
 
 var (
@@ -43,7 +46,7 @@ func TestFinds(t *testing.T) {
 		"in clear, and key": {change: []string{"B24_KEY", rightKey}},
 		"no key":            {key: rightKey, says: []string{"(B24_DATA)", "is encrypted; set B24_KEY", "64 hexadecimal digits"}},
 		"wrong key":         {key: rightKey, change: []string{"B24_KEY", wrongKey}, says: []string{"(B24_DATA)", "another key than that in B24_KEY"}},
-		"no state":          {absent: true, says: []string{"(B24_DATA)", "no installation of the application is stored", "same user", "B24_ACCESS_TOKEN"}},
+		"no state":          {absent: true, says: []string{"(B24_DATA)", "no installation of the application is stored", "same user", "has its own oauth.FileStore, name its folder: -installations", "B24_ACCESS_TOKEN"}},
 		"another application": {
 			absent: true, prepare: other, says: []string{"(B24_DATA)", "other applications (app-local.other)", "check B24_CLIENT_ID"},
 		},
@@ -106,6 +109,124 @@ func TestFinds(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestInstallations: doctor opens the folder that a program passes to oauth.NewFileStore, as it
+// finds it. It writes nothing but renewed tokens, in the form of the old ones.
+func TestInstallations(t *testing.T) {
+	t.Parallel()
+	key, err := hex.DecodeString(rightKey)
+	require.NoError(t, err)
+	encrypted := []oauth.FileOption{oauth.WithEncryptionKey(key)}
+	at := func(path ...string) func(string) string {
+		return func(folder string) string { return filepath.Join(append([]string{folder}, path...)...) }
+	}
+	for name, tc := range map[string]struct {
+		opts   []oauth.FileOption // of the application's store
+		other  bool               // the store belongs to another application
+		change []string           // of the environment, for doctor
+		folder func(stored string) string
+		says   []string // in the error; none: nothing is found
+	}{
+		"in clear":          {},
+		"encrypted":         {opts: encrypted, change: []string{"B24_KEY", rightKey}},
+		"in clear, and key": {change: []string{"B24_KEY", rightKey}},
+		"no key":            {opts: encrypted, says: []string{"is encrypted; set B24_KEY"}},
+		"wrong key":         {opts: encrypted, change: []string{"B24_KEY", wrongKey}, says: []string{"another key than that in B24_KEY"}},
+		"no folder": {
+			folder: at("..", "nothing"), says: []string{"does not exist", "passes to oauth.NewFileStore", "relative"},
+		},
+		"folder above": {folder: at(".."), says: []string{"is not a folder of oauth.NewFileStore", "passes to oauth.NewFileStore"}},
+		"empty folder": {folder: at("..", "empty"), says: []string{"is not a folder of oauth.NewFileStore"}},
+		"file":         {folder: at("format.json"), says: []string{"is not a folder of oauth.NewFileStore"}},
+		"another application": {
+			other: true, says: []string{"no installation of the application is stored", "another application", "check B24_CLIENT_ID"},
+		},
+		"another portal": {
+			change: []string{"B24_MEMBER_ID", eventtest.SampleMemberID},
+			says:   []string{"no installation of the portal B24_MEMBER_ID is stored", "other portals", "check B24_MEMBER_ID and B24_CLIENT_ID"},
+		},
+		// The access token of the settings is no way out: the flag says where the installation is.
+		"another portal, and access token": {
+			change: []string{"B24_MEMBER_ID", eventtest.SampleMemberID, "B24_ACCESS_TOKEN", "secret", "B24_CLIENT_ENDPOINT", "https://a.bitrix24.com/rest/"},
+			says:   []string{"no installation of the portal B24_MEMBER_ID is stored"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			portal, app, env := programtest.Portal(t)
+			root := t.TempDir()
+			require.NoError(t, os.Mkdir(filepath.Join(root, "empty"), 0o700))
+			folder := filepath.Join(root, "installations")
+			id := app.ClientID()
+			if tc.other {
+				id = "local.other"
+			}
+			store := keep(t, portal, app, id, folder, tc.opts...)
+			url := serve(t, 400)
+			bind(t, portal, app, event.Binding{Event: "ONCRMDEALADD", Handler: url})
+			named := folder
+			if tc.folder != nil {
+				named = tc.folder(folder)
+			}
+			data := filepath.Join(t.TempDir(), "state")
+			env = env.With("B24_DATA", data, "EVENTS", "ONCRMDEALADD", "PUBLIC_URL", url, "DOCTOR_INSTALLATIONS", named).With(tc.change...)
+			before := tree(t, root)
+			portal.ExpireAccessTokens() // so that doctor renews them
+			code, stdout, stderr := programtest.Run(t, run, env)
+			requireNoSecret(t, env.With("B24_KEY", rightKey), app, stdout, stderr)
+			require.Equal(t, before, tree(t, root))
+			require.NoDirExists(t, data)
+			if tc.says == nil {
+				require.Zero(t, code, "%s%s", stdout, stderr)
+				require.Contains(t, stdout, "\nnothing found\n")
+				// The application reads what doctor has renewed, with the options that it always had.
+				in, _, err := store.Load(t.Context(), oauth.Key{ClientID: id, MemberID: portal.MemberID()})
+				require.NoError(t, err)
+				require.True(t, in.Expires.After(time.Now()), "renewed")
+				_, _, err = plain(t, folder).Load(t.Context(), oauth.Key{ClientID: id, MemberID: portal.MemberID()})
+				if tc.opts == nil {
+					require.NoError(t, err)
+				} else {
+					require.ErrorIs(t, err, oauth.ErrEncryptionKey, "it stays encrypted")
+				}
+				return
+			}
+			require.Equal(t, 2, code, stderr)
+			require.Empty(t, stdout)
+			require.Equal(t, 1, strings.Count(stderr, "\n"), stderr)
+			for _, text := range append(tc.says, filepath.Base(filepath.Clean(named)), "(-installations, DOCTOR_INSTALLATIONS)") {
+				require.Contains(t, stderr, text)
+			}
+		})
+	}
+}
+
+// keep stores an installation as an application does that has its own store.
+func keep(
+	t *testing.T, portal *eventtest.Portal, app *eventtest.Application, clientID, folder string, opts ...oauth.FileOption,
+) *oauth.FileStore {
+	t.Helper()
+	store, err := oauth.NewFileStore(folder, opts...)
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, store.Close()) })
+	g, err := app.Grant(eventtest.AdminID)
+	require.NoError(t, err)
+	_, err = store.Swap(t.Context(), oauth.Key{ClientID: clientID, MemberID: portal.MemberID()}, "", oauth.Installation{
+		MemberID: g.MemberID, ClientEndpoint: g.ClientEndpoint, ServerEndpoint: g.ServerEndpoint, AccessToken: g.AccessToken,
+		RefreshToken: g.RefreshToken, UserID: g.UserID, ApplicationToken: g.ApplicationToken,
+	})
+	require.NoError(t, err)
+	return store
+}
+
+// plain opens a store without a key.
+func plain(t *testing.T, folder string) *oauth.FileStore {
+	t.Helper()
+	store, err := oauth.NewFileStore(folder)
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, store.Close()) })
+	return store
 }
 
 // openAs opens the store as the application does, and calls the portal.

@@ -38,6 +38,8 @@ var settings = []program.Setting{
 	{Flag: "listen", Env: "DOCTOR_LISTEN", Usage: "like -test, but receive the test event here, at host:port, in place of the handler; " +
 		"stop the handler first, since its URL must lead here"},
 	{Flag: "wait", Env: "DOCTOR_WAIT", Fallback: "20s", Usage: "with -listen: how long to wait for the test event, 1s or more"},
+	{Flag: "installations", Env: "DOCTOR_INSTALLATIONS", Usage: "the folder that the application passes to oauth.NewFileStore, if it has " +
+		"its own store; doctor then uses no B24_DATA"},
 	{Flag: "json", Env: "DOCTOR_JSON", Switch: true, Usage: "print each check as a JSON object in a line of its own, instead of a table"},
 }
 
@@ -46,7 +48,7 @@ var settings = []program.Setting{
 var portalSettings = []program.Setting{
 	{Flag: "key", Env: "B24_KEY", Usage: "64 hexadecimal digits: the key of the stored installations, if they are encrypted; prefer the " +
 		"variable"},
-	{Flag: "member-id", Env: "B24_MEMBER_ID", Usage: "the portal's member_id; may be left out if B24_DATA knows one portal only"},
+	{Flag: "member-id", Env: "B24_MEMBER_ID", Usage: "the portal's member_id; may be left out if only one portal is stored"},
 	{Flag: "client-endpoint", Env: "B24_CLIENT_ENDPOINT", Usage: "if B24_DATA does not know the portal: its REST address, such as " +
 		"https://example.bitrix24.com/rest/"},
 	{Flag: "server-endpoint", Env: "B24_SERVER_ENDPOINT", Usage: "if B24_DATA does not know the portal: the REST address of the OAuth " +
@@ -64,7 +66,12 @@ func configure(env program.Env) (config, error) {
 	}
 	cfg := config{Values: v, listen: v["listen"]}
 	names := v.List("events")
+	incoming, _ := env.Getenv("B24_INCOMING_WEBHOOK")
 	switch {
+	case v["client-id"] == "" && (v["application-token"] != "" || incoming != ""):
+		return config{}, program.Usage("set B24_CLIENT_ID and B24_CLIENT_SECRET, because doctor examines applications; for an outgoing webhook " +
+			"look at the handler's log and its Stats.Rejected; if no request came, check the path of the URL in the webhook's settings on the " +
+			"portal; if requests were rejected, check B24_APPLICATION_TOKEN; if an object cannot be read, check the scope of the incoming webhook")
 	case len(names) == 0:
 		return config{}, program.Usage("name the events that should arrive: set -events ONCRMDEALUPDATE,… or EVENTS")
 	case v["handler"] == "" && !v.On("offline"):

@@ -10,6 +10,11 @@
 // the key. An expired token is renewed and stored there, as the application would do. It changes no
 // bindings and forgets no portal.
 //
+// If the application opens a store of its own with oauth.NewFileStore, name the folder that it
+// passes. Doctor opens it as it is, and B24_KEY has its key, too:
+//
+//	doctor -installations ./installations -events ONCRMDEALUPDATE -handler https://example.com/bitrix24/events
+//
 // An application that keeps its installations elsewhere, for example in a database, can call
 // package event/doctor itself. Or set B24_MEMBER_ID, B24_CLIENT_ENDPOINT and B24_ACCESS_TOKEN:
 // doctor then stores nothing, and takes no refresh token, because that would void the one of the
@@ -43,7 +48,8 @@ import (
 
 const about = `doctor says why no events arrive from a portal. It checks the installation, the tokens, the permissions, the plan, the
 handler and the bindings, and prints what is wrong and what to do. Run it with the environment of the application, and
-as the same user: it reads the installation from B24_DATA. It exits with 1 if a check failed.`
+as the same user: it reads the installation from B24_DATA, or from the folder that -installations names. It exits with
+1 if a check failed.`
 
 func main() { program.Main(run) }
 

@@ -212,6 +212,7 @@ func TestUsage(t *testing.T) {
 	t.Parallel()
 	_, app, env := programtest.Portal(t)
 	env = env.Seeded(t, app).With("EVENTS", "ONCRMDEALADD", "PUBLIC_URL", "https://example.com/")
+	outgoing := programtest.Env{} // without an application, as for an outgoing webhook
 	for name, tc := range map[string]struct {
 		env  programtest.Env
 		args []string
@@ -226,6 +227,8 @@ func TestUsage(t *testing.T) {
 		"no application":       {env.With("B24_CLIENT_ID", ""), nil, "B24_CLIENT_ID"},
 		"no portal":            {env.With("B24_MEMBER_ID", "", "B24_ACCESS_TOKEN", "", "B24_REFRESH_TOKEN", ""), nil, "B24_MEMBER_ID"},
 		"no endpoint":          {env.With("B24_CLIENT_ENDPOINT", ""), nil, "B24_CLIENT_ENDPOINT"},
+		"outgoing webhook":     {outgoing.With("B24_APPLICATION_TOKEN", strings.Repeat("t", 32)), nil, "B24_APPLICATION_TOKEN"},
+		"incoming webhook":     {outgoing.With("B24_INCOMING_WEBHOOK", "https://acme.bitrix24.com/rest/1/secret/"), nil, "Stats.Rejected"},
 		"key":                  {env.With("B24_KEY", "secret"), nil, "B24_KEY"},
 		"refresh token":        {env, []string{"-refresh-token=secret"}, "-refresh-token"},
 		"log format":           {env, []string{"-log-format=xml"}, "log format"},
@@ -241,7 +244,15 @@ func TestUsage(t *testing.T) {
 			require.Equal(t, 1, strings.Count(stderr, "\n"))
 		})
 	}
-	code, stdout, stderr := programtest.Run(t, run, env, "-h")
+	// An outgoing webhook has no client ID. The error says so, and what to look at.
+	code, stdout, stderr := programtest.Run(t, run, outgoing.With("B24_INCOMING_WEBHOOK", "https://acme.bitrix24.com/rest/1/secret/"))
+	require.Equal(t, 2, code)
+	require.Empty(t, stdout)
+	for _, text := range []string{"B24_CLIENT_ID", "examines applications", "outgoing webhook", "log", "Stats.Rejected", "path", "B24_APPLICATION_TOKEN", "scope"} {
+		require.Contains(t, stderr, text)
+	}
+	require.NotContains(t, stderr, "secret/")
+	code, stdout, stderr = programtest.Run(t, run, env, "-h")
 	require.Zero(t, code)
 	require.Empty(t, stdout)
 	require.Contains(t, stderr, "usage: doctor")
@@ -267,6 +278,9 @@ func TestSettings(t *testing.T) {
 		"listen":     {"DOCTOR_LISTEN", ":1", "-listen=:2", func(c config) any { return c.listen }, "", ":1", ":2"},
 		"listen off": {"DOCTOR_LISTEN", ":1", "-listen=", func(c config) any { return c.listen }, "", ":1", ""},
 		"wait":       {"DOCTOR_WAIT", "3s", "-wait=5s", func(c config) any { return c.wait }, 20 * time.Second, 3 * time.Second, 5 * time.Second},
+		"installations": {
+			"DOCTOR_INSTALLATIONS", "a", "-installations=b", func(c config) any { return c.Values["installations"] }, "", "a", "b",
+		},
 		// The receiver's own address is not that of doctor.
 		"address of the application": {"LISTEN", ":8080", "-listen=", func(c config) any { return c.listen }, "", "", ""},
 	} {
