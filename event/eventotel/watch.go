@@ -178,8 +178,8 @@ func (s Sources) snapshot() (all snapshot, err error) {
 type number interface{ ~uint64 | ~int | ~int64 }
 
 // count returns a source that counts. unit says of what, as an annotation of UCUM such as
-// "{delivery}". Exporters for Prometheus leave annotations out of the names. They append "_ratio" to
-// a gauge with the unit "1".
+// "{delivery}". Exporters for Prometheus leave annotations out of the names. They append "_ratio"
+// to a gauge with the unit "1".
 func count[N number](name, unit, help string, read func(*snapshot) N, attrs ...attribute.KeyValue) source {
 	return source{name: name, unit: unit, help: help, attrs: attribute.NewSet(attrs...), value: func(s *snapshot) (float64, bool) {
 		return float64(read(s)), true

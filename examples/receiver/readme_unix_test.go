@@ -58,8 +58,10 @@ func replica(ctx context.Context, log *slog.Logger, env func(string) string, poo
 	if err != nil {
 		return err
 	}
-	defer queue.Close()                                                                      //nolint:errcheck // its leases run out if they cannot be released
-	hook, err := webhook.NewHandler(portals, handlers(log, portals, api, env("PUBLIC_URL")), // those of the application above
+	defer queue.Close() //nolint:errcheck // its leases run out if they cannot be released
+
+	mux := handlers(log, portals, api, env("PUBLIC_URL")) // those of the application above
+	hook, err := webhook.NewHandler(portals, mux,
 		webhook.WithStore(queue), webhook.WithEncryptionKey(key), webhook.WithLogger(log))
 	if err != nil {
 		return err
@@ -90,8 +92,8 @@ func handlers(log *slog.Logger, portals *oauth.Portals, api *rest.Clients, handl
 	return mux
 }
 
-// TestReadmeReplica: three of the README's replicas behind a balancer handle every deal, although one
-// stops in between.
+// TestReadmeReplica: three of the README's replicas behind a balancer handle every deal, although
+// one stops in between.
 func TestReadmeReplica(t *testing.T) {
 	t.Parallel()
 	answers(t, "127.0.0.1:5432", "pg_ctlcluster --skip-systemctl-redirect 15 main start")
