@@ -133,7 +133,7 @@ func (e *exam) checkBindings(ctx context.Context) {
 	case len(e.refused) > 0:
 		e.skip(checkBindings, "some wanted events cannot be bound; see above")
 	default:
-		text := "all " + strconv.Itoa(len(e.want)) + " wanted ones are there"
+		text := strconv.Itoa(len(e.want)) + " of " + strconv.Itoa(len(e.want)) + " wanted are there"
 		var more []string
 		if otherEvents > 0 {
 			more = append(more, strconv.Itoa(otherEvents)+" for other events")
