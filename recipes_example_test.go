@@ -85,6 +85,39 @@ func newCoalesced(v webhook.Verifier, mux *event.Mux) (*webhook.Handler, error) 
 	return webhook.NewHandler(v, mux, webhook.WithCoalescing(event.OnCrmDealUpdate, event.OnCrmContactUpdate))
 }
 
+// compare finds what no event told. changed has, for each deal of the copy, its DATE_MODIFY as it was
+// read before the call. again reads a deal and stores it, as the handler of its events does.
+func compare(
+	ctx context.Context, client *rest.Client, changed map[int64]time.Time, again, remove func(ctx context.Context, id int64) error,
+) error {
+	type row struct {
+		ID      int64     `b24:"ID"`
+		Changed time.Time `b24:"DATE_MODIFY"`
+	}
+	unseen := maps.Clone(changed)
+	for deal, err := range rest.All[row](ctx, client, "crm.deal.list", map[string]any{"select": []string{"ID", "DATE_MODIFY"}}, rest.ByID("ID")) {
+		if err != nil {
+			return err
+		}
+		if at, ok := changed[deal.ID]; !ok || !at.Equal(deal.Changed) {
+			if err := again(ctx, deal.ID); err != nil {
+				return err
+			}
+		}
+		delete(unseen, deal.ID)
+	}
+	for id := range unseen { // deleted, or hidden from this token
+		_, err := event.FetchByID[row](ctx, client, event.OnCrmDealUpdate, id)
+		if errors.Is(err, event.ErrGone) {
+			err = remove(ctx, id)
+		}
+		if err != nil && !errors.Is(err, event.ErrNotVisible) {
+			return err
+		}
+	}
+	return nil
+}
+
 // Deal has the fields that we need. Portals send numbers as text and flags as Y and N.
 type Deal struct {
 	ID          int64

@@ -264,6 +264,41 @@ func TestRecipeDeal(t *testing.T) {
 	require.Contains(t, mustJSON(t, deal["UF_CRM_PHOTO"]), "a.jpg")
 }
 
+// TestRecipeCompare: a copy that missed a new deal, a change and a deletion catches up.
+func TestRecipeCompare(t *testing.T) {
+	t.Parallel()
+	s := newStand(t, eventtest.App{Scope: []string{"crm"}}, func(*stand) {})
+	changed := make(map[int64]time.Time)
+	var ids []int64
+	for _, title := range []string{"same", "changed", "deleted", "new"} {
+		id, err := s.Add(eventtest.Deal, map[string]any{"TITLE": title}, eventtest.AdminID)
+		require.NoError(t, err)
+		ids = append(ids, id)
+		deal, err := event.FetchByID[struct {
+			Changed time.Time `b24:"DATE_MODIFY"`
+		}](t.Context(), s.client, event.OnCrmDealUpdate, id)
+		require.NoError(t, err)
+		require.False(t, deal.Changed.IsZero())
+		changed[id] = deal.Changed
+	}
+	changed[ids[1]] = changed[ids[1]].Add(-time.Minute)
+	require.NoError(t, s.Delete(eventtest.Deal, ids[2], eventtest.AdminID))
+	delete(changed, ids[3])
+
+	var read, removed []int64
+	note := func(list *[]int64) func(context.Context, int64) error {
+		return func(_ context.Context, id int64) error { *list = append(*list, id); return nil }
+	}
+	require.NoError(t, compare(t.Context(), s.client, changed, note(&read), note(&removed)))
+	require.Equal(t, []int64{ids[1], ids[3]}, read)
+	require.Equal(t, []int64{ids[2]}, removed)
+
+	failed := errors.New("the table is locked")
+	fail := func(context.Context, int64) error { return failed }
+	require.ErrorIs(t, compare(t.Context(), s.client, changed, fail, fail), failed)
+	require.ErrorIs(t, compare(t.Context(), s.client, changed, note(&read), fail), failed)
+}
+
 func mustJSON(t *testing.T, v any) string {
 	t.Helper()
 	text, err := json.Marshal(v)
