@@ -85,8 +85,8 @@ func newCoalesced(v webhook.Verifier, mux *event.Mux) (*webhook.Handler, error) 
 	return webhook.NewHandler(v, mux, webhook.WithCoalescing(event.OnCrmDealUpdate, event.OnCrmContactUpdate))
 }
 
-// compare finds what no event told. changed has, for each deal of the copy, its DATE_MODIFY as it was
-// read before the call. again reads a deal and stores it, as the handler of its events does.
+// compare finds what no event told. changed has, for each deal of the copy, its DATE_MODIFY as it
+// was read before the call. again reads a deal and stores it, as the handler of its events does.
 func compare(
 	ctx context.Context, client *rest.Client, changed map[int64]time.Time, again, remove func(ctx context.Context, id int64) error,
 ) error {
