@@ -206,8 +206,8 @@ func (pg *page) addApp(ctx context.Context, _ string, in appForm) (addedApp, err
 // alreadyAdded returns what to do about an application that is there already.
 func alreadyAdded(a *eventtest.Application) error {
 	if a.Registered() {
-		return problem{http.StatusConflict, "the portal has an application with this client ID, which is installed or waits for BX24.installFinish; " +
-			reinstall}
+		return problem{http.StatusConflict, "the portal has an application with this client ID, which is installed or waits for " +
+			"BX24.installFinish; " + reinstall}
 	}
 	return problem{http.StatusConflict, "the portal has an application with this client ID, which is not installed; " +
 		"install it with POST /api/apps/{id}/install, or choose another client ID"}
