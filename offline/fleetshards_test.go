@@ -327,7 +327,7 @@ func TestFleetFindsItsLeasesAgain(t *testing.T) {
 func TestFleetLeaserThatHangs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, 20)
+		w := newWorld(t, 60) // of which each of three processes surely has some
 		l := offline.NewMemoryLeaser()
 		last := &lastAcquire{Leaser: l}
 		a, b := newProcess(w, last), newProcess(w, l)
