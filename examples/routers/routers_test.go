@@ -230,6 +230,13 @@ func TestResponses(t *testing.T) {
 			} {
 				t.Run(name, func(t *testing.T) {
 					got, err := a.post(t.Context(), "a", 42, test.change)
+					for range 100 {
+						if err == nil || r.name != "fiber" || test.want != http.StatusRequestEntityTooLarge {
+							break
+						}
+						// It closes the connection before the body was sent, so the response may get lost.
+						got, err = a.post(t.Context(), "a", 42, test.change)
+					}
 					if test.want == 0 {
 						require.Error(t, err, "the client refuses to send it")
 						return
