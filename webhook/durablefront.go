@@ -11,7 +11,6 @@ import (
 
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/internal/dispatch"
-	"github.com/b24events/b24events/internal/errtree"
 	"github.com/b24events/b24events/internal/timing"
 )
 
@@ -200,7 +199,7 @@ func (w *durable) Finished(it *dispatch.Item, o dispatch.Outcome, err error) {
 	case o == dispatch.OutcomeRemoved && it.Delivery == nil && w.onDropped != nil:
 		w.reportLater(e)
 		return
-	case o == dispatch.OutcomeFailed && !isDropped(err):
+	case o == dispatch.OutcomeFailed && !dispatch.IsDropped(err):
 		m = Mark{State: StateParked, Attempts: it.Attempts, Err: limitText(errorText(it.Delivery, err))}
 		w.storeCount.parked.Add(1)
 	}
@@ -269,17 +268,6 @@ func (w *durable) cut(e *entry) {
 	if began && ours {
 		w.journal.mark(e, Mark{State: StatePending, Attempts: e.failed, Interrupted: e.interrupted, Err: e.failure}, nil)
 	}
-}
-
-// isDropped reports whether the handler itself dropped the delivery, with event.Drop in every
-// branch of its error. A later version of the program may correct other final errors, so their
-// records are parked.
-func isDropped(err error) bool {
-	outcome, _ := event.OutcomeOf(err)
-	return outcome == event.OutcomeDropped && errtree.Every(err, func(err error) bool {
-		e, ok := err.(interface{ Dropped() bool })
-		return ok && e.Dropped()
-	})
 }
 
 // limitText is an error text fit for a Mark.
