@@ -58,7 +58,7 @@ func (p *Portal) raiseCommands(ev *pendingEvents, o *object) bool {
 			)})
 		}
 	}
-	return p.raiseCommandsV2(ev, o) || len(called) > 0
+	return p.raiseCommandsV2(ev, o, calls) || len(called) > 0
 }
 
 // commandsLocked returns the commands of all bots by their IDs. Portal.mu must be held.

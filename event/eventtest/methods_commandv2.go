@@ -223,10 +223,10 @@ func (cmd *botCommand) valueV2() phpform.Value {
 }
 
 // raiseCommandsV2 raises the event for a message that calls commands of imbot.v2, once for each
-// command. It reports whether there is any.
-func (p *Portal) raiseCommandsV2(ev *pendingEvents, o *object) bool {
+// command. calls are those of the message, by the names of the commands. It reports whether there
+// is any.
+func (p *Portal) raiseCommandsV2(ev *pendingEvents, o *object, calls map[string]string) bool {
 	m, raised := messageOf(o), false
-	calls := commandCalls(m.text)
 	for _, cmd := range p.chat.commandsLocked() {
 		params, called := calls[cmd.name]
 		if !called || !cmd.v2 || (!cmd.common && cmd.bot.id != m.to) {
