@@ -268,10 +268,7 @@ func (s *storage) installations(ctx context.Context) (program.OpenStore, error) 
 	case s.pool != nil:
 		db = stdlib.OpenDBFromPool(s.pool)
 	default:
-		if s.cfg.key != nil {
-			return program.Files(oauth.WithEncryptionKey(s.cfg.key)), nil
-		}
-		return program.Files(), nil
+		return program.EncryptedFiles(s.cfg.key), nil
 	}
 	return func(string) (oauth.Store, error) {
 		ctx, cancel := context.WithTimeout(ctx, connectTimeout)

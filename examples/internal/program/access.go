@@ -47,17 +47,21 @@ func Files(opts ...oauth.FileOption) OpenStore {
 	}
 }
 
+// EncryptedFiles is [Files] with a key. Nil means that nothing is encrypted.
+func EncryptedFiles(key []byte) OpenStore {
+	if key == nil {
+		return Files()
+	}
+	return Files(oauth.WithEncryptionKey(key))
+}
+
 // Open is [OpenOn] with installations in B24_DATA, encrypted with [Values.Key] if there is one.
 func Open(v Values, log *slog.Logger, client *http.Client) (*Access, error) {
 	key, err := v.Key()
 	if err != nil {
 		return nil, err
 	}
-	var opts []oauth.FileOption
-	if key != nil {
-		opts = append(opts, oauth.WithEncryptionKey(key))
-	}
-	return OpenOn(v, log, client, Files(opts...))
+	return OpenOn(v, log, client, EncryptedFiles(key))
 }
 
 // StateFolder returns the folder in B24_DATA of the application that the settings name. If they
