@@ -47,7 +47,7 @@
 //
 // A [Portals] gives rest.NewClients the application's own token, which is that of whoever installed
 // it. [Portals.Acting] gives the token of the user who caused an event, for an hour after the
-// event. For events that nobody caused, [Portals.ActingOrApp] gives the application's token.
+// event. For events without a user, [Portals.ActingOrApp] gives the application's token.
 // [Portals.User] gives the token of a user that [Portals.KeepUser] or [Portals.ExchangeUser]
 // stored.
 //
@@ -55,8 +55,8 @@
 //
 // [PageHandler] verifies the POST with which a portal opens a page of the application in a frame.
 // [Portals.Sessions] protects the requests that the page sends afterwards. [Portals.FinishInstall]
-// serves the last page of an installation. [WithScriptURL] says where pages load the platform's
-// script from, if not from the platform.
+// serves the last page of an installation. [WithScriptURL] sets another address of the platform's
+// script.
 //
 // # At the start
 //

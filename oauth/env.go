@@ -15,7 +15,7 @@ import (
 //	B24_CLIENT_SECRET  Config.ClientSecret
 //	B24_OAUTH_HOSTS    WithHosts: OAuth servers beside the official ones, host[:port], comma-separated
 //	B24_INSECURE_HTTP  1 means WithInsecureHTTP, for loopback and the hosts of B24_OAUTH_HOSTS
-//	B24_JS_URL         WithScriptURL: where pages load the script BX24 from
+//	B24_JS_URL         WithScriptURL: the address of the script BX24
 //
 // The last three are for development and may be empty. Pass the options to [NewPortals], with your
 // own after them. An error matches [ErrConfig] and names the variable.

@@ -52,8 +52,9 @@ const (
 	// its user may not install, or that the OAuth server does not name a portal's new address. It
 	// also matches event.ErrForbidden.
 	ErrUnverified ErrorKind = "not confirmed"
-	// ErrNoUserToken means that an event carries no token of the user who caused it: nobody did, or
-	// a queue has removed the token, or the delivery is not proven for the application.
+	// ErrNoUserToken means that an event carries no token of the user who caused it. The
+	// event has no user, or a queue has removed the token, or the delivery is not proven for the
+	// application.
 	ErrNoUserToken ErrorKind = "no token of the acting user"
 	// ErrUserTokenExpired means that an event carries a token of the user who caused it, and that the
 	// token has ended. It lives for an hour and cannot be renewed, so retries do not help. Call as a

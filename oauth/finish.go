@@ -40,8 +40,8 @@ func defaultFinishText(lang string) FinishText {
 	}
 }
 
-// DefaultScriptURL is where pages load the platform's script BX24 from, unless [WithScriptURL] says
-// otherwise.
+// DefaultScriptURL is the address of the platform's script BX24 for pages. [WithScriptURL] sets
+// another one.
 //
 // Source: https://apidocs.bitrix24.com/settings/app-installation/installation-finish.html
 const DefaultScriptURL = "https://api.bitrix24.com/api/v1/"

@@ -139,7 +139,7 @@ func WithReconcileOptions(opts ...event.ReconcileOption) ReconcileAllOption {
 // Failures of portals are in the report and in the log, and do not end the call. The error is an
 // [ErrConfig]; an [ErrStore] if the portals could not be listed, or not all of them; or that of ctx
 // if it ended. The report is valid in any case. ReconcileAll needs memory for 10,000 member IDs at
-// most, whatever the number of portals. It costs a request for each portal, and a renewal if the
+// most, even with more portals. It costs a request for each portal, and a renewal if the
 // token has expired. So with many portals run it in a goroutine, and in one process only if several
 // start together.
 func ReconcileAll[C event.Caller](

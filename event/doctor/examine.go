@@ -132,7 +132,7 @@ func (e *exam) call(ctx context.Context, method string, params, result any) erro
 	return e.timed(ctx, func(ctx context.Context) error { return e.caller.Call(ctx, method, params, result) })
 }
 
-// errStopped is what a call returns when the context of the examination ends. Nobody is to blame.
+// errStopped is what a call returns when the context of the examination ends. It is no finding.
 var errStopped = errors.New("the examination was stopped")
 
 // timed makes a call that ends after the timeout.

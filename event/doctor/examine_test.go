@@ -796,7 +796,7 @@ func TestHandlerThatRefusesStrangers(t *testing.T) {
 	})
 }
 
-// Without a test event nobody knows whether the portal gets through.
+// Without a test event it is unknown whether the portal gets through.
 func TestProbeIsForbidden(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

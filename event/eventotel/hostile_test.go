@@ -24,7 +24,7 @@ import (
 	"github.com/b24events/b24events/webhook"
 )
 
-// TestLabelsOfStrangersAreBounded: whatever anybody sends, labels and names of spans come from
+// TestLabelsOfStrangersAreBounded: if strangers send odd names, labels and names of spans come from
 // bounded sets.
 func TestLabelsOfStrangersAreBounded(t *testing.T) {
 	t.Parallel()

@@ -19,7 +19,8 @@
 //
 // To test a handler without a portal, build a single request with [NewRequest]:
 //
-//	r, err := eventtest.NewRequest(ctx, event.OnCrmDealAdd, event.CRMEntity{ID: 7}, eventtest.WithToken("the-token-of-the-webhook"))
+//	token := eventtest.WithToken("the-token-of-the-webhook")
+//	r, err := eventtest.NewRequest(ctx, event.OnCrmDealAdd, event.CRMEntity{ID: 7}, token)
 //
 // or thousands, some twice and out of order, with a [Storm].
 //

@@ -58,7 +58,8 @@ func TestDocStorm(t *testing.T) {
 func TestDocToken(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	r, err := eventtest.NewRequest(ctx, event.OnCrmDealAdd, event.CRMEntity{ID: 7}, eventtest.WithToken("the-token-of-the-webhook"))
+	token := eventtest.WithToken("the-token-of-the-webhook")
+	r, err := eventtest.NewRequest(ctx, event.OnCrmDealAdd, event.CRMEntity{ID: 7}, token)
 	require.NoError(t, err)
 	mux, ids := event.NewMux(), make(chan int64, 1)
 	event.On(mux, event.OnCrmDealAdd, func(_ context.Context, _ *event.Delivery, e event.CRMEntity) error {

@@ -11,7 +11,7 @@ import (
 	"github.com/b24events/b24events/examples/internal/program"
 )
 
-// broken is an output that nobody reads.
+// broken is an output whose reader has gone away.
 type broken struct{}
 
 var errBroken = errors.New("broken pipe")

@@ -130,7 +130,7 @@ func (pg *page) frameOrigins(a *eventtest.Application) ([]string, error) {
 }
 
 // frameOrigin returns the origin of a page. It refuses an address of this program: the page would
-// have the origin of the devportal, and could do there whatever the user can.
+// have the origin of the devportal, and could do there all that the user can.
 func (pg *page) frameOrigin(address string) (string, error) {
 	u, err := program.HTTPURL(address)
 	if err != nil {

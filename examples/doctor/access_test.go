@@ -146,7 +146,7 @@ func TestInstallations(t *testing.T) {
 			change: []string{"B24_MEMBER_ID", eventtest.SampleMemberID},
 			says:   []string{"no installation of the portal B24_MEMBER_ID is stored", "other portals", "check B24_MEMBER_ID and B24_CLIENT_ID"},
 		},
-		// The access token of the settings is no way out: the flag says where the installation is.
+		// The access token of the settings is not used instead, because the flag names the store.
 		"another portal, and access token": {
 			change: []string{"B24_MEMBER_ID", eventtest.SampleMemberID, "B24_ACCESS_TOKEN", "secret", "B24_CLIENT_ENDPOINT", "https://a.bitrix24.com/rest/"},
 			says:   []string{"no installation of the portal B24_MEMBER_ID is stored"},

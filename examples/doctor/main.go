@@ -13,7 +13,7 @@
 // If the application opens a store of its own with oauth.NewFileStore, name the folder that it
 // passes. Doctor opens it as it is, and B24_KEY has its key, too:
 //
-//	doctor -installations ./installations -events ONCRMDEALUPDATE -handler https://example.com/bitrix24/events
+//	doctor -installations ./installations -events ONCRMDEALUPDATE -handler https://example.com/bitrix24
 //
 // An application that keeps its installations elsewhere, for example in a database, can call
 // package event/doctor itself. Or set B24_MEMBER_ID, B24_CLIENT_ENDPOINT and B24_ACCESS_TOKEN:
